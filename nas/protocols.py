@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture
 from nas.data import ImageDataset, Task
 from nas.device import Device
+from nas.evaluation import Evaluation
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
+from nas.objective import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -252,3 +254,69 @@ class Executor(Protocol):
 
 
 Job = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """The model that the search hands over.
+
+    Args:
+        trial: number of its trial.
+        folder: exported folder, with ``model.onnx`` and ``model_card.json``.
+        rule: by which it was picked, such as ``knee``.
+        reason: why the rule picked it, a sentence.
+        operators: per-operator profile of ``model.onnx``.
+    """
+
+    trial: int
+    folder: Path
+    rule: str
+    reason: str
+    operators: tuple[OperatorTime, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchSnapshot:
+    """All that a tracker shows of a search, rebuilt from the store at any time.
+
+    Args:
+        study: name of the study, unique in its output folder.
+        folder: folder of the study.
+        config: resolved config as plain containers.
+        environment: versions of Python and of the packages that matter.
+        device: name and fingerprint of the target, JSON-ready.
+        objectives: axes of the front, with resolved references.
+        evaluations: trial number and evaluation, in the order of the trials; duplicates are not repeated.
+        front: trial numbers of the front's members, best accuracy first.
+        hypervolume: number of finished trials and the front's hypervolume then, growing.
+        counts: trial state (complete, infeasible, failed, duplicate) to number.
+        finished: True once the search has ended.
+        shipped: the exported model, or None until then.
+        started: seconds since the epoch.
+    """
+
+    study: str
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, str]
+    device: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    evaluations: tuple[tuple[int, Evaluation], ...]
+    front: tuple[int, ...]
+    hypervolume: tuple[tuple[int, float], ...]
+    counts: Mapping[str, int]
+    finished: bool = False
+    shipped: ShippedModel | None = None
+    started: float = 0.0
+
+
+class Tracker(Protocol):
+    """Shows searches; what it could not write now it reconciles from a later snapshot, without duplicates."""
+
+    def update(self, snapshot: SearchSnapshot, /) -> None:
+        """Take note of a snapshot and return at once; never raises because the server is down or slow."""
+        ...
+
+    def close(self, timeout_s: float) -> str:
+        """Write what is pending and return one line: how to open the page, or what is left and how to mend it."""
+        ...
