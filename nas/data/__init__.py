@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +85,7 @@ class Preprocessing:
             "height": self.height,
             "width": self.width,
             "resample": "bilinear (Pillow)",
+            "mode": "L" if len(self.mean) == 1 else "RGB",
             "scale": 1 / 255,
             "mean": list(self.mean),
             "std": list(self.std),
@@ -140,10 +142,14 @@ class ImageDataset:
         """Return the pre-processing for a network that reads (height, width) pictures."""
         return Preprocessing(height, width, self.mean, self.std)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """First 12 hexadecimal digits of a SHA-256 over sizes and labels of all splits, for store keys."""
+        """First 12 hexadecimal digits of a SHA-256 over pictures and labels of all splits, for store keys."""
         digest = hashlib.sha256(f"{self.name}:{self.classes}".encode())
         for name in sorted(self.splits):
-            digest.update(name.encode() + self.splits[name].labels.tobytes())
+            split = self.splits[name]
+            digest.update(name.encode() + split.labels.tobytes())
+            for image in split.images:
+                # Two sets of equal labels must not share a key: folders are edited, seeds change who is where.
+                digest.update(f"{image.shape}".encode() + image.tobytes())
         return digest.hexdigest()[:12]

@@ -1,0 +1,56 @@
+"""Compiled from ``kernels/``: what this processor offers, and how fast one core of it is at most."""
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class _MeasuredPeaks(TypedDict):
+    fp32_gmacs: float
+    int8_gmacs: float
+    bandwidth_gbs: float
+    fp32_isa: str
+    int8_isa: str
+
+def cpu_features() -> dict[str, bool]:
+    """Return which vector extensions this machine offers, named as in Linux's ``/proc/cpuinfo``.
+
+    Only extensions of the machine's own architecture are keys; one whose registers the operating system does not save
+    is False.
+    """
+
+def available_isas() -> list[str]:
+    """Return the names that ``NAS_FORCE_ISA`` and :func:`dot_u8s8` take on this machine, slowest first.
+
+    ``portable`` is always there; x86_64 adds avx2, avx_vnni, avx512 and avx512_vnni, aarch64 adds neon and neondot.
+    """
+
+def measure_peaks(seconds: float) -> _MeasuredPeaks:
+    """Measure the upper bounds of one core: the best of many short bursts, a third of the time for each figure.
+
+    The best ISA that the machine has is used, or the one that the environment variable ``NAS_FORCE_ISA`` names;
+    ``fp32_isa`` and ``int8_isa`` say whose kernels ran, since a level may borrow one from a lower level. Without VNNI
+    the int8 peak on x86_64 holds for weights or activations of 7 bits. The bandwidth is that of reads from a buffer of
+    4 times the last-level cache. The GIL is released meanwhile.
+
+    Args:
+        seconds: time to spend, more than 0 and at most 60. At least one burst or pass is made for each figure.
+
+    Raises:
+        ValueError: ``seconds`` is out of range, or ``NAS_FORCE_ISA`` names an ISA that is unknown or not available.
+        MemoryError: the buffer does not fit.
+        RuntimeError: a kernel computed a wrong sum.
+    """
+
+def dot_u8s8(a: NDArray[np.uint8], b: NDArray[np.int8], isa: str | None = None) -> tuple[int, str]:
+    """Return the exact dot product and the name of the ISA whose kernel computed it.
+
+    Args:
+        a: contiguous, shape ``(n,)``.
+        b: contiguous, shape ``(n,)``.
+        isa: a name out of :func:`available_isas`; None takes ``NAS_FORCE_ISA`` or the best.
+
+    Raises:
+        ValueError: lengths differ, or the ISA is unknown or not available.
+        TypeError: another dtype, or not contiguous.
+    """

@@ -1,0 +1,351 @@
+"""Short training of one candidate on the CPU: one recipe for convnets and transformers, by seed repeatable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.accuracy.augment import Augmentation
+from nas.accuracy.resized import ResizedSplits
+from nas.data import ImageDataset, Preprocessing
+from nas.errors import CandidateError, ConfigError
+from nas.protocols import DeviceGate
+
+AUGMENTS = ("none", "crop", "crop_flip")
+_VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did.
+
+    Args:
+        epoch: counted from 1.
+        loss: mean training loss, label smoothing included.
+        learning_rate: of its last step.
+        accuracy: on the validation pictures, 0 to 1.
+        seconds: spent in steps and validation, waits for the gate left out.
+    """
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Outcome of a training.
+
+    Args:
+        accuracy_fp32: share of validation pictures that the float model left behind gets right, 0 to 1.
+        epochs_run: epochs begun.
+        seconds: spent in steps and validation, waits for the gate left out.
+        history: one record per epoch.
+        stopped_early: True if fewer epochs ran than the recipe has.
+        stop_reason: ``patience``, ``deadline`` or empty.
+        best_epoch: epoch whose weights were kept, counted from 1.
+    """
+
+    accuracy_fp32: float
+    epochs_run: int
+    seconds: float
+    history: tuple[EpochRecord, ...] = field(default_factory=tuple)
+    stopped_early: bool = False
+    stop_reason: str = ""
+    best_epoch: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ShortTraining:
+    """AdamW with linear warm-up and a cosine to zero (Loshchilov and Hutter 2017 and 2019), cross-entropy loss.
+
+    Which weights are kept: those of the last epoch, unless an earlier epoch was strictly better on validation.
+    Early stop: after ``patience`` epochs in which validation did not improve. Deadline: as soon as one epoch's time
+    is known, the number of epochs is lowered to what fits into ``max_seconds``, so that the learning rate still ends at
+    zero; a step that begins after the deadline is not taken.
+
+    Args:
+        epochs: passes over the training pictures.
+        batch_size: pictures per step; a last partial batch of an epoch is left out, the order is new each epoch.
+        learning_rate: peak.
+        weight_decay: of weights with two or more dimensions; norms and biases are not decayed.
+        warmup_epochs: over which the learning rate grows from near 0, a fraction is fine.
+        label_smoothing: share of the target spread over all classes.
+        patience: epochs without improvement before stopping; None never stops.
+        augment: ``none``, ``crop`` or ``crop_flip``.
+        crop_share: largest shift of a crop as a share of the side.
+        cutout_share: side of the cut-out square as a share of the side; 0 for none.
+        clip_norm: largest gradient norm.
+        bf16: compute steps in bfloat16 where torch's autocast deems it safe; validation stays in fp32.
+        channels_last: keep pictures and convolution weights in NHWC while training.
+        threads: torch threads while training; the former number is set again afterwards.
+        max_seconds: deadline in seconds of training, waits for the gate left out; None for none.
+    """
+
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 6e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.1
+    patience: int | None = 6
+    augment: Literal["none", "crop", "crop_flip"] = "none"
+    crop_share: float = 0.125
+    cutout_share: float = 0.0
+    clip_norm: float = 1.0
+    bf16: bool = False
+    channels_last: bool = True
+    threads: int = 1
+    max_seconds: float | None = None
+    _resized: ResizedSplits = field(default_factory=ResizedSplits, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.augment not in AUGMENTS:
+            raise ConfigError(f"accuracy.augment={self.augment}; expected one of {', '.join(AUGMENTS)}")
+        for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "threads"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"accuracy.{name}={getattr(self, name)}; expected a number above 0")
+        for name in ("patience", "max_seconds"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"accuracy.{name}={getattr(self, name)}; expected a number above 0, or null for none")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ConfigError(f"accuracy.warmup_epochs={self.warmup_epochs}; expected 0 or more and below epochs")
+
+    @property
+    def key(self) -> str:
+        """First 12 hexadecimal digits of a SHA-256 over the recipe; the number of threads is no part of it."""
+        recipe = {
+            setting.name: getattr(self, setting.name)
+            for setting in fields(self)
+            if setting.init and setting.name != "threads"
+        }
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: ImageDataset,
+        preprocessing: Preprocessing,
+        seed: int,
+        gate: DeviceGate | None = None,
+        resized: ResizedSplits | None = None,
+    ) -> TrainingResult:
+        """Train ``module`` in place and leave it in eval mode with the weights that were kept.
+
+        The same module weights, data, recipe, seed and threads give the same result; torch's global random state is
+        as before afterwards.
+
+        Args:
+            module: classifier of (batch, channels, height, width) into (batch, classes).
+            dataset: its ``train`` and ``validation`` pictures are used.
+            preprocessing: size and normalisation of the input.
+            seed: of the order, the augmentation and the module's own randomness such as dropout.
+            gate: held in ``training()`` around each step, so that nobody trains while a candidate is timed.
+            resized: cache of resized pictures shared with others; None keeps one of its own.
+
+        Raises:
+            CandidateError: ``nan`` when a loss, gradient or output is not finite, ``degenerate`` without trainable
+                weights, ``error`` for outputs of a wrong shape.
+        """
+        cache = self._resized if resized is None else resized
+        pictures = {split: cache.get(dataset, split, preprocessing) for split in ("train", "validation")}
+        with _threads(self.threads), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                return _Run(self, module, dataset, preprocessing, pictures, seed, gate).train()
+            finally:
+                module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                module.zero_grad(set_to_none=True)
+                module.eval()
+
+    def rate(self, position: float, epochs: float) -> float:
+        """Return the learning rate at a position counted in epochs, for a run of ``epochs``."""
+        if position < self.warmup_epochs:
+            return self.learning_rate * position / self.warmup_epochs
+        share = (position - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return optimizer groups: weights of two or more dimensions are decayed, norms and biases are not.
+
+    Raises:
+        CandidateError: ``degenerate`` if nothing can be trained.
+    """
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise CandidateError("degenerate", "the network has no trainable weights")
+    decayed = [parameter for parameter in trainable if parameter.ndim >= 2]
+    spared = [parameter for parameter in trainable if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class _Run:
+    """One training under way."""
+
+    def __init__(
+        self,
+        recipe: ShortTraining,
+        module: nn.Module,
+        dataset: ImageDataset,
+        preprocessing: Preprocessing,
+        pictures: dict[str, NDArray[np.uint8]],
+        seed: int,
+        gate: DeviceGate | None,
+    ) -> None:
+        self._recipe = recipe
+        self._module = module
+        self._dataset = dataset
+        self._preprocessing = preprocessing
+        self._pictures = pictures
+        self._rng = np.random.default_rng(seed)
+        self._gate = gate
+        self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        module.to(memory_format=self._layout)  # type: ignore[call-overload]
+        groups = parameter_groups(module, recipe.weight_decay)
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self._augmentation = Augmentation(
+            crop=0.0 if recipe.augment == "none" else recipe.crop_share,
+            flip=recipe.augment == "crop_flip",
+            cutout=recipe.cutout_share,
+        )
+        self._fill = np.rint(np.asarray(dataset.mean) * 255.0).astype(np.uint8)
+        self._epochs = recipe.epochs
+        self._seconds = 0.0
+        self._history: list[EpochRecord] = []
+
+    def train(self) -> TrainingResult:
+        best, best_epoch, best_state, reason = -1.0, 0, {}, ""
+        while len(self._history) < self._epochs:
+            record = self._epoch()
+            self._history.append(record)
+            last = len(self._history) == self._epochs
+            if record.accuracy > best or (last and record.accuracy >= best):
+                best, best_epoch = record.accuracy, record.epoch
+                best_state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
+            elif self._recipe.patience is not None and record.epoch - best_epoch >= self._recipe.patience:
+                reason = "patience"
+                break
+            if self._fit_into_deadline():
+                reason = "deadline"
+        if best_epoch != len(self._history):
+            self._module.load_state_dict(best_state)
+        early = len(self._history) < self._recipe.epochs
+        return TrainingResult(
+            accuracy_fp32=best,
+            epochs_run=len(self._history),
+            seconds=self._seconds,
+            history=tuple(self._history),
+            stopped_early=early or reason == "deadline",
+            stop_reason=reason,
+            best_epoch=best_epoch,
+        )
+
+    def _fit_into_deadline(self) -> bool:
+        """Lower the number of epochs to what fits; True where the deadline has cut the recipe."""
+        limit = self._recipe.max_seconds
+        if limit is None:
+            return False
+        done = len(self._history)
+        self._epochs = min(self._epochs, max(done, int(limit / (self._seconds / done))))
+        return self._epochs < self._recipe.epochs or self._seconds > limit
+
+    def _late(self) -> bool:
+        return self._recipe.max_seconds is not None and self._seconds >= self._recipe.max_seconds
+
+    def _epoch(self) -> EpochRecord:
+        began, done = self._seconds, len(self._history)
+        count, size = len(self._pictures["train"]), self._recipe.batch_size
+        order = self._rng.permutation(count)
+        steps = max(count // size, 1)
+        losses: list[float] = []
+        self._module.train()
+        for step in range(steps):
+            if losses and self._late():
+                break
+            rate = self._recipe.rate(done + (step + 1) / steps, self._epochs)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(self._step(order[step * size : (step + 1) * size]))
+        accuracy = self._validate()
+        return EpochRecord(done + 1, float(np.mean(losses)), rate, accuracy, self._seconds - began)
+
+    def _step(self, chosen: NDArray[np.int64]) -> float:
+        with self._turn():
+            batch = self._augmentation.draw(self._pictures["train"], chosen, self._fill, self._rng)
+            targets = torch.from_numpy(self._dataset.splits["train"].labels[chosen])
+            self._optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._recipe.bf16):
+                logits = self._module(self._input(batch))
+            self._check_shape(logits, len(chosen))
+            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=self._recipe.label_smoothing)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise CandidateError("nan", f"training loss is {value} in epoch {len(self._history) + 1}")
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip_norm).item()
+            if not math.isfinite(norm):
+                raise CandidateError("nan", f"gradient norm is {norm} in epoch {len(self._history) + 1}")
+            self._optimizer.step()
+        return value
+
+    def _validate(self) -> float:
+        pictures, labels = self._pictures["validation"], self._dataset.splits["validation"].labels
+        self._module.eval()
+        right = 0
+        for start in range(0, len(pictures), _VALIDATION_BATCH):
+            part = pictures[start : start + _VALIDATION_BATCH]
+            with self._turn(), torch.inference_mode():
+                logits = self._module(self._input(part))
+                self._check_shape(logits, len(part))
+                if not torch.isfinite(logits).all():
+                    raise CandidateError("nan", f"outputs are not finite after epoch {len(self._history) + 1}")
+                right += int((logits.argmax(dim=1).numpy() == labels[start : start + len(part)]).sum())
+        return right / len(labels)
+
+    def _input(self, batch: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(self._preprocessing.normalize(batch)).contiguous(memory_format=self._layout)
+
+    def _check_shape(self, logits: Tensor, count: int) -> None:
+        expected = (count, len(self._dataset.classes))
+        if tuple(logits.shape) != expected:
+            raise CandidateError("error", f"output of shape {tuple(logits.shape)}; expected {expected}")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the gate and count the time, the wait for the gate left out."""
+        held: AbstractContextManager[None] = self._gate.training() if self._gate is not None else nullcontext()
+        with held:
+            began = time.monotonic()
+            yield
+            self._seconds += time.monotonic() - began

@@ -1,0 +1,270 @@
+"""Scores of untrained networks: they rank candidates in milliseconds and are never called accuracy.
+
+Every proxy works on a copy, so that the network's weights, buffers, mode, gradients and hooks stay as they were, and
+inside a fork of torch's random state. A larger score is better.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.errors import CandidateError, ConfigError, unknown_name
+from nas.graph import Graph
+from nas.protocols import AccuracyProxy
+
+# Rectifier-like functions: each bends around 0, so that the sign of its input says on which side a unit works. Gates
+# (sigmoid, softmax) are none.
+_RECTIFIERS = frozenset(
+    [
+        *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "elu", "elu_", "celu", "selu"),
+        *("gelu", "silu", "hardswish", "mish", "softplus"),
+    ]
+)
+
+
+@contextmanager
+def _scratch(module: nn.Module) -> Iterator[nn.Module]:
+    """Give a copy of the module, with torch's random state forked and seeded the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield copy.deepcopy(module)
+
+
+class Params:
+    """Counts trainable values; the baseline that every better proxy has to beat."""
+
+    name = "params"
+
+    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Return the number of values in all parameters; pictures and labels are not read."""
+        return float(sum(parameter.numel() for parameter in module.parameters()))
+
+
+class Macs:
+    """Counts multiply-accumulates for one sample, those between two activations in attention included.
+
+    Torch's own counter watches the operators as they run, so it needs no graph; ``Graph.macs`` of the lowered
+    network is the number that constraints use, and the two agree.
+    """
+
+    name = "macs"
+
+    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Return the multiply-accumulates of the first picture; labels are not read."""
+        # The fused attention kernels of the CPU are unknown to the counter; the plain one is two matmuls.
+        with _scratch(module) as scratch, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            scratch.eval()
+            with FlopCounterMode(display=False) as counter:
+                scratch(images[:1])
+        return float(counter.get_total_flops()) / 2.0
+
+
+class Synflow:
+    """Synaptic flow: how much of an all-ones input reaches the output over all paths of absolute weights.
+
+    Tanaka et al. 2020: R = 1^T (prod_l |W_l|) 1 and the score is the sum over weights of dR/dw * w. Returned is its
+    natural logarithm, since the sum grows exponentially with depth; computed in float64. Normalisations, that would
+    undo the flow (a layer norm's outputs add up to 0), are passed through unchanged; biases and other
+    one-dimensional parameters carry no score.
+    """
+
+    name = "synflow"
+
+    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Return ln of the synaptic flow; of the pictures only the shape is used, labels are not read.
+
+        Raises:
+            CandidateError: ``degenerate`` if no flow reaches the output, ``nan`` if it overflows even in float64.
+        """
+        with _scratch(module) as scratch:
+            scratch.double().eval()
+            scratch.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                for parameter in scratch.parameters():
+                    parameter.requires_grad_(True).abs_()
+            for layer in scratch.modules():
+                if _is_norm(layer):
+                    layer.register_forward_hook(_pass_through)
+            ones = torch.ones((1, *images.shape[1:]), dtype=torch.float64)
+            scratch(ones).sum().backward()
+            flow = sum(
+                float((parameter.grad * parameter).abs().sum())
+                for parameter in scratch.parameters()
+                if parameter.grad is not None and parameter.ndim >= 2
+            )
+        if not math.isfinite(flow):
+            raise CandidateError("nan", f"synaptic flow is {flow}")
+        if flow <= 0.0:
+            raise CandidateError("degenerate", "no synaptic flow reaches the output")
+        return math.log(flow)
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    """Tell normalisations, also a space's own, by their name; blocks that merely contain one have children."""
+    return "norm" in type(layer).__name__.lower() and not any(True for _ in layer.children())
+
+
+def _pass_through(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    given = inputs[0]
+    return given if isinstance(given, Tensor) and given.shape == output.shape else output
+
+
+class Naswot:
+    """Log-determinant of the kernel of activation patterns: what tells pictures apart untrained does so trained.
+
+    Mellor et al. 2021: K[i, j] counts the units on whose same side pictures i and j fall; the score is ln |det K|. The
+    side is the sign of a rectifier's input (ReLU, and likewise GELU, SiLU, Hardswish and kin, as module or function).
+    One unit that only a picture itself shares is added, so that K stays invertible where two pictures have the same
+    pattern. Batch norms use the batch's statistics, as in training; dropout is off.
+
+    Args:
+        pictures: at most so many of the batch are used.
+    """
+
+    name = "naswot"
+
+    def __init__(self, pictures: int = 64) -> None:
+        if pictures < 2:
+            raise ConfigError(f"pictures={pictures}; the kernel needs at least 2")
+        self._pictures = pictures
+
+    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Return ln |det K| over the first pictures; labels are not read.
+
+        Raises:
+            CandidateError: ``degenerate`` for a network without a rectifier, ``nan`` if its activations are not finite.
+        """
+        batch = images[: self._pictures]
+        with _scratch(module) as scratch, torch.no_grad():
+            scratch.train()
+            for layer in scratch.modules():
+                if "dropout" in type(layer).__name__.lower():
+                    layer.eval()
+            with _SignKernel(len(batch)) as seen:
+                scratch(batch)
+        if seen.units == 0:
+            raise CandidateError("degenerate", "NASWOT reads activation patterns and the network has no activation")
+        kernel = seen.kernel + np.eye(len(batch))
+        return float(np.linalg.slogdet(kernel)[1])
+
+
+class _SignKernel(TorchFunctionMode):
+    """Sums up, over every rectifier that runs, on how many units each two pictures agree."""
+
+    def __init__(self, pictures: int) -> None:
+        super().__init__()
+        self.kernel = np.zeros((pictures, pictures))
+        self.units = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__name__", "") in _RECTIFIERS and args and isinstance(args[0], Tensor):
+            self._add(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _add(self, inputs: Tensor) -> None:
+        if len(inputs) != len(self.kernel):
+            return
+        if not torch.isfinite(inputs).all():
+            raise CandidateError("nan", "activations of the untrained network are not finite")
+        # With codes of +1 and -1, agreements = (units + codes codes^T) / 2.
+        codes = (inputs.flatten(1) > 0).float() * 2.0 - 1.0
+        units = codes.shape[1]
+        self.kernel += (units + (codes @ codes.T).double().numpy()) / 2.0
+        self.units += units
+
+
+PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs)}
+
+
+@dataclass(frozen=True)
+class ProxyScore:
+    """A score and what it took.
+
+    Args:
+        value: larger is better; comparable within one proxy only.
+        seconds: wall-clock time.
+    """
+
+    value: float
+    seconds: float
+
+
+def make_proxy(name: str) -> AccuracyProxy:
+    """Return the proxy of that name.
+
+    Raises:
+        ConfigError: unknown name, with the closest known one.
+    """
+    if name not in PROXIES:
+        raise unknown_name("proxy", name, PROXIES)
+    return PROXIES[name]()
+
+
+def score_timed(
+    module: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str], graph: Graph | None = None
+) -> dict[str, ProxyScore]:
+    """Return score and seconds per proxy; see :func:`score_all`."""
+    counted = {} if graph is None else {"params": float(graph.parameters), "macs": float(graph.macs)}
+    scores = {}
+    for name in names:
+        proxy = make_proxy(name)
+        began = time.monotonic()
+        value = counted[name] if name in counted else proxy.score(module, images, labels)
+        scores[name] = ProxyScore(value, time.monotonic() - began)
+    return scores
+
+
+def score_all(
+    module: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str], graph: Graph | None = None
+) -> dict[str, float]:
+    """Return the score per proxy; the module is left as it was.
+
+    Args:
+        module: network with fresh weights.
+        images: normalised pictures, shape (batch, channels, height, width).
+        labels: shape (batch,).
+        names: of ``synflow``, ``naswot``, ``params``, ``macs``.
+        graph: the lowered network, from which ``params`` (norms folded) and ``macs`` are then read instead of counted.
+
+    Raises:
+        ConfigError: unknown name.
+        CandidateError: a proxy cannot score this network.
+    """
+    return {name: score.value for name, score in score_timed(module, images, labels, names, graph).items()}
+
+
+class ZeroCost:
+    """Stands in for training in a search that ranks by one proxy alone; its metric is ``proxy_score``.
+
+    Args:
+        proxy: ``synflow``, ``naswot``, ``params`` or ``macs``.
+    """
+
+    def __init__(self, proxy: str = "naswot") -> None:
+        make_proxy(proxy)
+        self.proxy = proxy
+
+    @property
+    def key(self) -> str:
+        """First 12 hexadecimal digits of a SHA-256 over the settings."""
+        return hashlib.sha256(f"zero_cost:{self.proxy}".encode()).hexdigest()[:12]

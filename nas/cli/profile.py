@@ -1,0 +1,138 @@
+"""``nas profile``: times any ONNX file on this machine, as a whole and per operator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from nas.cli import tables
+from nas.config.instantiate import instantiate
+from nas.device import Device
+from nas.errors import ConfigError, ModelFileError
+from nas.measure.local import LocalMeter
+from nas.measurement import Measurement
+from nas.protocols import OperatorTime, Runtime
+
+
+def run(config: dict[str, Any]) -> int:
+    """Profile, print and save; return 0.
+
+    Args:
+        config: as ``nas.config.compose.resolve`` returns it.
+
+    Raises:
+        ConfigError: the device is out of reach, or the result cannot be saved.
+        ModelFileError: the file is missing, damaged, or reaches outside its folder.
+    """
+    model = Path(config["model"])
+    if not model.is_file():
+        raise ModelFileError(f"{model} is not a file; expected an ONNX file. {_nearby(model)}")
+    runtime: Runtime = instantiate(config["runtime"], path="runtime")
+    device = _device(config)
+    target = Path(config["save"]) if config["save"] else model.with_suffix(".profile.json")
+    costs = _meter(config, device, runtime).measure(model) if config["latency"] else {}
+    operators = runtime.profile(model, runs=config["runs"], threads=device.threads)
+    report = _report(model, runtime, device, costs, operators, config["runs"])
+    _save(report, target)
+    if config["output"] == "json":
+        tables.print_json({**report, "saved": str(target)})
+    else:
+        _print(report, config["top"])
+        print(f"saved: {target}")
+    return 0
+
+
+def _nearby(model: Path) -> str:
+    found = sorted(path.name for path in model.parent.glob("*.onnx")) if model.parent.is_dir() else []
+    return f"{model.parent}/ has {', '.join(found[:5]) or 'none'}."
+
+
+def _device(config: Mapping[str, Any]) -> Device:
+    # Peaks are of no use here, and measuring them takes a second.
+    device: Device = instantiate({**config["device"], "peaks": None}, path="device")
+    if device.transport != "local":
+        raise ConfigError(
+            f"device '{device.name}' is out of reach (transport {device.transport}), and a profile is measured; "
+            "use device=local on the device itself."
+        )
+    return device
+
+
+def _meter(config: Mapping[str, Any], device: Device, runtime: Runtime) -> LocalMeter:
+    node = config["cost"].get("timing")
+    if node is None:
+        raise ConfigError(
+            "cost has no timing settings, which timing the model needs; use cost=measured, latency=false."
+        )
+    return LocalMeter(device, runtime, instantiate(node, path="cost.timing"))
+
+
+def _report(
+    model: Path,
+    runtime: Runtime,
+    device: Device,
+    costs: Mapping[str, Measurement],
+    operators: Sequence[OperatorTime],
+    runs: int,
+) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "size_kib": model.stat().st_size / 1024,
+        "runtime": runtime.version,
+        "device": {
+            "name": device.name,
+            "threads": device.threads,
+            "fingerprint": device.fingerprint.to_dict() if device.fingerprint else None,
+        },
+        "costs": {metric: measurement.to_dict() for metric, measurement in costs.items()},
+        "operator_runs": runs,
+        "operators_sum_us": sum(operator.median_us for operator in operators),
+        "operators": [asdict(operator) for operator in operators],
+    }
+
+
+def _save(report: Mapping[str, Any], target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the profile cannot be saved as {target}: {error.strerror}. Name another file by save=."
+        ) from error
+
+
+def _print(report: Mapping[str, Any], top: int) -> None:
+    console, device = tables.console(), report["device"]
+    threads = f"{device['threads']} thread" + ("s" if device["threads"] != 1 else "")
+    cpu = device["fingerprint"]["cpu"] if device["fingerprint"] else device["name"]
+    console.print(escape(f"{report['model']} in {report['runtime']} on {cpu}, {threads}"), style="bold")
+    for metric, reading in report["costs"].items():
+        console.print(_cost_line(metric, reading), markup=False)
+    operators = report["operators"]
+    right = ("time us", "share", "sum")
+    table = tables.table("operator", "kind", *right, "output", "type", right=right)
+    running = 0.0
+    for operator in operators[:top]:
+        running += operator["share"]
+        shape = "x".join(map(str, operator["output_shape"])) or "-"
+        figures = (tables.number(operator["median_us"]), f"{operator['share']:.1%}", f"{running:.1%}")
+        name, kind, dtype = (escape(operator[key] or "-") for key in ("name", "kind", "dtype"))
+        table.add_row(name, kind, *figures, shape, dtype)
+    console.print(table)
+    if len(operators) > top:
+        console.print(f"and {len(operators) - top} more operators; top={len(operators)} shows all", style="dim")
+    total = f"{tables.number(report['operators_sum_us'])} us in {len(operators)} operators"
+    console.print(f"{total}, medians over {report['operator_runs']} runs; profiling itself costs time", style="dim")
+
+
+def _cost_line(metric: str, reading: Mapping[str, Any]) -> str:
+    name, unit = metric.rsplit("_", 1)[0], reading["unit"]
+    figures = f"{tables.number(reading['median'])} {unit}, p10 {tables.number(reading['p10'])}"
+    spread = f"spread ±{tables.number(reading['spread'], 2)} over {reading['count']} samples"
+    noise = "; the machine was busy, do not trust it" if reading["disturbed"] else ""
+    return f"{name}: median {figures}, {spread}{noise}"

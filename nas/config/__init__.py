@@ -1,0 +1,1 @@
+"""From the command line to plain containers and to objects; the only place besides ``nas.cli`` that knows Hydra."""

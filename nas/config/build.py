@@ -1,0 +1,414 @@
+"""What the verbs search, front and export do, from a resolved config to a report."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nas.accuracy.zero_cost import ZeroCost
+from nas.config.instantiate import instantiate
+from nas.config.parts import Parts, environment, make_job
+from nas.config.study import find_study, identity, resumed
+from nas.errors import ConfigError, ExportError, StoreError
+from nas.evaluation import Evaluation
+from nas.executor.in_process import InProcessExecutor
+from nas.executor.spawned import SpawnedExecutor
+from nas.export import Exporter
+from nas.objective import Objective
+from nas.protocols import Executor, ShippedModel, Tracker
+from nas.search.ask_tell import OptunaMirror
+from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
+from nas.search.front import (
+    Members,
+    complete,
+    front_of,
+    hypervolume_of,
+    resolve_references,
+    snapshot_of,
+    study_objectives,
+)
+from nas.search.rules import check_rule, pick
+from nas.search.samplers import make_sampler
+from nas.search.settle import settle_front
+from nas.search.shipping import Shipper
+from nas.store import StudyStore
+
+_TRACKING_PAUSE_S = 5.0
+_TRACKING_CLOSE_S = 90.0
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a verb shows at its end.
+
+    Args:
+        study: name.
+        folder: folder of the study.
+        objectives: axes of the front.
+        front: trial number and evaluation of the members.
+        hypervolume: share of the reference box, or NaN.
+        counts: trial state to number.
+        ended: why the search ended.
+        elapsed_s: wall clock over all runs.
+        shipped: trial number of the model to ship, or None.
+        rule: by which it was picked.
+        reason: why that one, or why none.
+        export: exported folder, or None.
+        notes: sentences, such as pairs within noise.
+        tracking: how to open the tracking page, or what is left.
+    """
+
+    study: str
+    folder: Path
+    objectives: tuple[Objective, ...]
+    front: Members
+    hypervolume: float
+    counts: Mapping[str, int]
+    ended: str
+    elapsed_s: float
+    shipped: int | None
+    rule: str
+    reason: str
+    export: Path | None
+    notes: Sequence[str]
+    tracking: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready object that ``output=json`` prints on the last line."""
+        keys = ("accuracy", "latency_ms", "size_kib")
+        members = []
+        for number, evaluation in self.front:
+            metrics = dict.fromkeys((*keys, *(objective.metric for objective in self.objectives)))
+            values = {metric: evaluation.values[metric] for metric in metrics if metric in evaluation.values}
+            members.append({"trial": number, "architecture": evaluation.architecture.id, **values})
+        return {
+            "study": self.study,
+            "front": members,
+            "hypervolume": None if math.isnan(self.hypervolume) else self.hypervolume,
+            "reference": {objective.metric: objective.reference for objective in self.objectives},
+            "trials": dict(self.counts),
+            "export": str(self.export) if self.export else None,
+            "shipped": self.shipped,
+            "rule": self.rule,
+            "reason": self.reason,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "notes": list(self.notes),
+        }
+
+
+def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) -> SearchReport:
+    """Search, settle the front, export the model to ship, and report.
+
+    Args:
+        config: resolved config of ``nas search``.
+        observers: displays.
+
+    Raises:
+        ConfigError: a setting is wrong, or the study was started with another config.
+        ExportError: the exported model did not repeat what the search recorded; the study is kept.
+    """
+    config, folder = _study_of(config)
+    check_rule(config["rule"])
+    with _only_driver(folder):
+        store = StudyStore(folder / "store.sqlite")
+        parts = _start(config, folder, store)
+        tracker: Tracker = instantiate(config["tracking"], folder=config["folder"])
+        try:
+            driver, executor = _driver(parts, store, tracker, observers)
+            try:
+                ended = driver.run()
+            finally:
+                executor.close()
+            notes = _settle(parts, store)
+            shipper = _shipper(parts, store)
+            shipped, reason = _ship(parts, store, shipper, config["rule"])
+            if config["keep"] == "front":
+                shipper.prune()
+            store.put("elapsed_s", driver.elapsed_s)
+            store.put("finished", True)
+        finally:
+            tracker.update(snapshot_of(store, folder))
+            line = tracker.close(_TRACKING_CLOSE_S)
+        return _report(store, folder, config["rule"], ended, shipped, reason, notes, line)
+
+
+def run_front(config: Mapping[str, Any]) -> SearchReport:
+    """Show the front of a study, decided again under the rule and the bounds given; nothing is trained or timed.
+
+    Args:
+        config: resolved config of ``nas front``.
+    """
+    check_rule(config["rule"])
+    folder = find_study(config["study"], config["folder"])
+    store = _existing(folder)
+    objectives = _rebound(store, config)
+    members = [member for member in complete(store) if _within(member[1], objectives)]
+    front = front_of(members, objectives)
+    index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
+    return SearchReport(
+        study=store.get("study"),
+        folder=folder,
+        objectives=objectives,
+        front=front,
+        hypervolume=hypervolume_of(front, objectives),
+        counts=store.counts(),
+        ended="",
+        elapsed_s=float(store.get("elapsed_s", 0.0)),
+        shipped=front[index][0],
+        rule=config["rule"],
+        reason=reason,
+        export=None,
+        notes=store.get("within_noise", []),
+        tracking="",
+    )
+
+
+def run_export(config: Mapping[str, Any]) -> ShippedModel:
+    """Export a member of a study's front, verified anew.
+
+    Args:
+        config: resolved config of ``nas export``.
+    """
+    check_rule(config["rule"])
+    folder = find_study(config["study"], config["folder"])
+    with _only_driver(folder):
+        store = _existing(folder)
+        stored = dict(store.get("config"))
+        if config.get("data_path"):
+            stored["data"] = {**stored["data"], "path": config["data_path"]}
+        parts = Parts(stored, folder, study_objectives(store))
+        target = Path(config["to"]) if config.get("to") else None
+        return _shipper(parts, store).ship(config["rule"], config.get("trial"), target)
+
+
+def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Return the config to run and the study's folder; a study that exists goes on with its own config."""
+    if config.get("resume"):
+        folder = find_study(config["resume"], config["folder"])
+    else:
+        folder = Path(config["folder"]) / config["study"]
+    if not (folder / "store.sqlite").is_file():
+        if config.get("resume"):
+            raise StoreError(
+                f"{folder} holds no store.sqlite, so there is no study to resume; start it without resume="
+            )
+        return dict(config), folder
+    store = _existing(folder)
+    stored = store.get("config")
+    store.close()
+    if config.get("resume"):
+        return {**resumed(stored, config), "study": stored["study"]}, folder
+    here, there = identity(config), identity(stored)
+    changed = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    if changed:
+        raise ConfigError(
+            f"study '{config['study']}' was started with other settings of {', '.join(changed)}; "
+            "name another study, or go on with it as it is by resume="
+        )
+    return dict(config), folder
+
+
+def _existing(folder: Path) -> StudyStore:
+    path = folder / "store.sqlite"
+    if not path.is_file():
+        raise StoreError(f"{folder} holds no store.sqlite, so it is no study; nas search makes one")
+    store = StudyStore(path)
+    if store.get("config") is None:
+        raise StoreError(f"{folder} was never started; delete it and run nas search again")
+    return store
+
+
+def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
+    """Check what can be checked before anything is spent, and note what the study is."""
+    parts = Parts(config, folder)
+    parts.check_sources()
+    make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
+    if store.get("objectives") is None:
+        objectives = resolve_references(parts.objectives, parts.screen)
+        store.put("objectives", [asdict(objective) for objective in objectives])
+        store.put("started", time.time())
+    store.put("study", config["study"])
+    store.put("config", config)
+    store.put("environment", environment())
+    store.put("device", _device_facts(parts))
+    store.put("finished", False)
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    return replace(parts, references=study_objectives(store))
+
+
+def _device_facts(parts: Parts) -> dict[str, Any]:
+    device = parts.device
+    fingerprint = device.fingerprint.to_dict() if device.fingerprint else None
+    return {"name": device.name, "threads": device.threads, "key": device.key, "fingerprint": fingerprint}
+
+
+def _driver(
+    parts: Parts, store: StudyStore, tracker: Tracker, observers: Sequence[Observer]
+) -> tuple[Driver, Executor]:
+    config, folder = parts.config, parts.folder
+    mirror_url = config.get("storage") or f"sqlite:///{(folder / 'optuna.sqlite3').resolve()}"
+    executor = _executor(parts)
+    driver = Driver(
+        study=config["study"],
+        screen=parts.screen,
+        objectives=parts.objectives,
+        make_sampler=partial(_sampler, config["sampler"]),
+        key_of=parts.key_of,
+        store=store,
+        executor=executor,
+        limits=SearchLimits(budget=int(config["budget"]), hours=config["hours"]),
+        seed=int(config["seed"]),
+        mirror=OptunaMirror(mirror_url, config["study"], parts.objectives),
+        observers=(*observers, _Feeder(tracker, store, folder)),
+    )
+    return driver, executor
+
+
+def _sampler(node: Mapping[str, Any], seed: int) -> Any:
+    return make_sampler(node["name"], seed, node.get("options"))
+
+
+def _executor(parts: Parts) -> Executor:
+    node = parts.config["executor"]
+    payload = {
+        "config": dict(parts.config),
+        "folder": str(parts.folder),
+        "objectives": [asdict(objective) for objective in parts.objectives],
+    }
+    if node["kind"] == "in_process":
+        return InProcessExecutor(make_job(payload))
+    return SpawnedExecutor(
+        make_job,
+        payload,
+        workers=node["workers"],
+        memory_limit_mib=node["memory_limit_mib"],
+        timeout_s=node["timeout_s"],
+        log=parts.folder / "workers.log",
+    )
+
+
+class _Feeder:
+    """Hands the tracker a snapshot when a trial has ended, but not more often than every few seconds."""
+
+    def __init__(self, tracker: Tracker, store: StudyStore, folder: Path) -> None:
+        self._tracker, self._store, self._folder = tracker, store, folder
+        self._shown, self._next = -1, 0.0
+
+    def __call__(self, status: SearchStatus) -> None:
+        finished = sum(status.counts.values())
+        if finished != self._shown and time.monotonic() >= self._next:
+            self._tracker.update(snapshot_of(self._store, self._folder))
+            self._shown, self._next = finished, time.monotonic() + _TRACKING_PAUSE_S
+
+
+def _settle(parts: Parts, store: StudyStore) -> list[str]:
+    if parts.meter is None:
+        return []
+    return settle_front(store, parts.folder, parts.meter, parts.objectives)
+
+
+def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:
+    """Export what the rule picks, or say why nothing ships."""
+    if isinstance(parts.accuracy, ZeroCost):
+        return None, "nothing ships: accuracy=zero_cost trains no candidate; search with accuracy=short_training"
+    try:
+        shipper.choose(rule)
+    except ConfigError as error:
+        return None, f"nothing ships: {error}"
+    try:
+        shipped = shipper.ship(rule)
+    except ExportError as error:
+        return None, f"nothing ships: {error}"
+    return shipped, shipped.reason
+
+
+def _shipper(parts: Parts, store: StudyStore) -> Shipper:
+    exporter = Exporter(
+        dataset=parts.dataset,
+        runtime=parts.runtime,
+        meter=parts.meter,
+        score=parts.evaluator.score,
+        environment=environment(),
+        device=_device_facts(parts),
+    )
+    return Shipper(store, parts.folder, parts.objectives, exporter, parts.runtime, parts.preprocessing)
+
+
+def _report(
+    store: StudyStore,
+    folder: Path,
+    rule: str,
+    ended: str,
+    shipped: ShippedModel | None,
+    reason: str,
+    notes: Sequence[str],
+    tracking: str,
+) -> SearchReport:
+    objectives = study_objectives(store)
+    front = front_of(complete(store), objectives)
+    return SearchReport(
+        study=store.get("study"),
+        folder=folder,
+        objectives=objectives,
+        front=front,
+        hypervolume=hypervolume_of(front, objectives),
+        counts=store.counts(),
+        ended=ended,
+        elapsed_s=float(store.get("elapsed_s", 0.0)),
+        shipped=shipped.trial if shipped else None,
+        rule=rule,
+        reason=reason,
+        export=shipped.folder if shipped else None,
+        notes=notes,
+        tracking=tracking,
+    )
+
+
+def _rebound(store: StudyStore, config: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Return the study's objectives, or those asked for, under the bounds asked for."""
+    known = {objective.metric: objective for objective in study_objectives(store)}
+    asked = config.get("objective")
+    if asked:
+        chosen = [
+            Objective(metric=metric, **{**fields, "reference": known[metric].reference if metric in known else None})
+            for metric, fields in asked.items()
+        ]
+    else:
+        chosen = list(known.values())
+    bounds = config.get("bounds", {})
+    return tuple(
+        replace(objective, bound=bounds[objective.metric]) if bounds.get(objective.metric) is not None else objective
+        for objective in chosen
+    )
+
+
+def _within(evaluation: Evaluation, objectives: Sequence[Objective]) -> bool:
+    return all(
+        objective.metric in evaluation.values and objective.violation(evaluation.values[objective.metric]) <= 0
+        for objective in objectives
+    )
+
+
+@contextmanager
+def _only_driver(folder: Path) -> Iterator[None]:
+    """Refuse to run beside another driver of the same study; the kernel frees the lock of one that was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"study '{folder.name}' is being searched by another process; wait for it, or name another study"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

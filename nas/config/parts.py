@@ -1,0 +1,191 @@
+"""From a resolved config to the objects that it names, the same in the driver and in every worker."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nas.accuracy.zero_cost import ZeroCost
+from nas.architecture import Architecture
+from nas.config.instantiate import instantiate
+from nas.data import ImageDataset, Preprocessing
+from nas.device import Device
+from nas.errors import ConfigError
+from nas.evaluate import Evaluator, Screen, Trainer, evaluation_job, fidelity_key
+from nas.evaluation import EvaluationKey
+from nas.executor.gate import FileGate
+from nas.measure.local import LocalMeter
+from nas.objective import Objective
+from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
+
+_PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects of one search, each made when it is first asked for.
+
+    Args:
+        config: resolved config of ``nas search`` as plain containers.
+        folder: folder of the study.
+        references: objectives with resolved references, once the driver has them.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    references: tuple[Objective, ...] = field(default=())
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The data, loaded and split."""
+        source: DataSource = instantiate(self.config["data"])
+        return source.load()
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space, posed the data's task."""
+        space: SearchSpace = instantiate(self.config["space"], task=self.dataset.task)
+        return space
+
+    @cached_property
+    def device(self) -> Device:
+        """The target."""
+        device: Device = instantiate(self.config["device"])
+        return device
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What ships, and therefore what is timed."""
+        runtime: Runtime = instantiate(self.config["runtime"])
+        return runtime
+
+    @cached_property
+    def gate(self) -> FileGate:
+        """Keeps training and timing apart on this machine."""
+        return FileGate(self.device.key)
+
+    @cached_property
+    def meter(self) -> LocalMeter | None:
+        """Takes costs on the device, or None where they are predicted."""
+        if self.config["cost"]["mode"] == "predicted":
+            return None
+        energy = "measured" if self.config.get("energy") == "measured" else None
+        timing = instantiate(self.config["cost"]["timing"])
+        return LocalMeter(self.device, self.runtime, timing, self.gate, energy)
+
+    @cached_property
+    def latency_model(self) -> LatencyModel:
+        """Predicts before anything is built."""
+        model: LatencyModel = instantiate(self.config["cost"]["model"])
+        return model
+
+    @cached_property
+    def energy_model(self) -> EnergyModel | None:
+        """The labelled estimate of the energy, where it was asked for."""
+        if self.config.get("energy") != "modelled":
+            return None
+        model: EnergyModel = instantiate(self.config["cost"]["model"])
+        return model
+
+    @cached_property
+    def accuracy(self) -> Trainer | ZeroCost:
+        """Short training, or a zero-cost score in its place."""
+        accuracy: Trainer | ZeroCost = instantiate(self.config["accuracy"])
+        return accuracy
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The axes of the front, references as configured unless resolved ones were given."""
+        if self.references:
+            return self.references
+        return tuple(Objective(metric=metric, **fields) for metric, fields in self.config["objective"].items())
+
+    @cached_property
+    def screen(self) -> Screen:
+        """The constraints that need no training."""
+        limits = {name: value for name, value in self.config.get("limits", {}).items() if value is not None}
+        return Screen(self.space, self.device, self.latency_model, limits, self.objectives)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates candidates; torch is imported when the first one is built."""
+        calibration, seed = int(self.config["calibration_images"]), int(self.config["seed"])
+        return Evaluator(
+            screen=self.screen,
+            dataset=self.dataset,
+            accuracy=self.accuracy,
+            runtime=self.runtime,
+            meter=self.meter,
+            energy_model=self.energy_model,
+            fidelity=fidelity_key(self.dataset, self.accuracy.key, seed, calibration),
+            folder=self.folder,
+            proxies=tuple(self.config["proxies"]),
+            calibration_images=calibration,
+            seed=seed,
+            gate=self.gate,
+        )
+
+    def key_of(self, architecture: Architecture) -> EvaluationKey:
+        """Return the store's key of an architecture."""
+        return self.evaluator.key(architecture)
+
+    def preprocessing(self, architecture: Architecture) -> Preprocessing:
+        """Return the pre-processing of an architecture's input."""
+        return self.dataset.preprocessing(*self.space.input_size(architecture))
+
+    def check_sources(self) -> None:
+        """Refuse, before anything is spent, an objective or a limit that nothing can give a value for.
+
+        Raises:
+            ConfigError: with what could be done.
+        """
+        scored = isinstance(self.accuracy, ZeroCost)
+        have = {"size_kib", "macs", "params", "latency_ms", "proxy_score" if scored else "accuracy"}
+        if not scored:
+            have.add("accuracy_fp32")
+        if self.meter is not None:
+            have.add("memory_kib")
+        if self.config.get("energy"):
+            have.add("energy_mj")
+        for objective in self.objectives:
+            if objective.metric == "energy_mj" and "energy_mj" not in have:
+                raise ConfigError(
+                    f"objective energy_mj has no source on device '{self.device.name}': no counter was asked for. "
+                    "Set energy=measured where the machine has a counter (nas devices tells), "
+                    "or energy=modelled for the roofline's labelled estimate"
+                )
+            if objective.metric not in have:
+                mend = "Choose accuracy=zero_cost" if objective.metric == "proxy_score" else "Choose another objective="
+                raise ConfigError(
+                    f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
+                    f"{mend}, or accuracy=short_training, or cost=measured"
+                )
+
+
+def make_job(payload: Mapping[str, Any]) -> Job:
+    """Make the job of a worker: everything that is slow to load is loaded here, once.
+
+    Args:
+        payload: ``config``, ``folder`` and ``objectives`` (with resolved references), JSON-ready.
+    """
+    import torch  # noqa: F401  # a warm worker has it before the first candidate comes
+
+    objectives = tuple(Objective(**fields) for fields in payload["objectives"])
+    parts = Parts(payload["config"], Path(payload["folder"]), objectives)
+    return evaluation_job(parts.evaluator)
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

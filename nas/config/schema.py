@@ -1,0 +1,262 @@
+"""Structured schemas of the five root configs: types, limits and one line of help per key; needs no Hydra."""
+
+# ruff: noqa: RUF009 - the calls make dataclass fields
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.errors import ConfigError, unknown_name
+
+MISSING = "???"  # OmegaConf's mark of a mandatory value
+METRICS = (
+    "accuracy",
+    "accuracy_fp32",
+    "proxy_score",
+    "latency_ms",
+    "size_kib",
+    "memory_kib",
+    "energy_mj",
+    "macs",
+    "params",
+)
+PROXIES = ("params", "macs", "synflow", "naswot")
+RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _key(default: Any, text: str, **checks: Any) -> Any:
+    """Return a field with its help and its checks: ``least``, ``above``, ``choices``, ``rule``, ``name``."""
+    metadata = {"help": text, **checks}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, type):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _group(text: str) -> Any:
+    return dataclasses.field(default=MISSING, metadata={"help": text, "group": True})
+
+
+@dataclass
+class ObjectiveConfig:
+    """One axis of the front; the key above it is the metric."""
+
+    direction: str = _key(MISSING, "maximize or minimize", choices=("maximize", "minimize"))
+    unit: str = _key("", "unit for tables and plots; empty for a share")
+    bound: float | None = _key(None, "worst value that is feasible")
+    reference: float | None = _key(None, "coordinate of the hypervolume's reference point; null takes the worst seen")
+
+
+@dataclass
+class SamplerConfig:
+    """What proposes the next candidate."""
+
+    name: str = _key(MISSING, "name of the sampler")
+    options: dict[str, Any] = _key(dict, "keyword arguments of the sampler besides the seed")
+
+
+@dataclass
+class ExecutorConfig:
+    """Where candidates are evaluated."""
+
+    kind: str = _key(MISSING, "spawned or in_process", choices=("spawned", "in_process"))
+    workers: int = _key(1, "candidates under way at a time", least=1)
+    memory_limit_mib: int | None = _key(4096, "address space that a candidate may add, MiB; null is no limit", least=64)
+    timeout_s: float = _key(600.0, "seconds for one candidate", above=0)
+
+
+@dataclass
+class LimitsConfig:
+    """Upper limits that need no training; a candidate beyond one is not trained."""
+
+    macs: int | None = _key(None, "multiply-accumulates of one sample", least=1)
+    params: int | None = _key(None, "stored values", least=1)
+    size_kib: float | None = _key(None, "size of the quantized file, KiB", above=0)
+    latency_ms: float | None = _key(None, "latency of the quantized model, ms", above=0)
+    memory_kib: float | None = _key(None, "peak memory, KiB", above=0)
+
+
+@dataclass
+class BoundsConfig:
+    """Bounds under which a finished search is decided again; null keeps the search's own."""
+
+    accuracy: float | None = _key(None, "least accuracy, 0 to 1", least=0)
+    latency_ms: float | None = _key(None, "largest latency, ms", above=0)
+    size_kib: float | None = _key(None, "largest file, KiB", above=0)
+    memory_kib: float | None = _key(None, "largest peak memory, KiB", above=0)
+    energy_mj: float | None = _key(None, "largest energy, mJ", above=0)
+
+
+_RULE_HELP = f"which member ships: {RULES}"
+_FOLDER_HELP = "folder of the searches, relative to where you are"
+_OUTPUT = {"choices": ("text", "json")}
+_PROGRESS = {"choices": ("auto", "live", "plain", "none")}
+
+
+@dataclass
+class SearchConfig:
+    """Keys of ``nas search``."""
+
+    space: Any = _group("search space")
+    data: Any = _group("data set")
+    accuracy: Any = _group("how accuracy is estimated")
+    cost: Any = _group("how latency, memory and energy are had")
+    runtime: Any = _group("runtime that is timed and shipped")
+    device: Any = _group("target device")
+    objective: dict[str, ObjectiveConfig] = _group("axes of the front")
+    sampler: SamplerConfig = _group("what proposes candidates")
+    executor: ExecutorConfig = _group("where candidates are evaluated")
+    tracking: Any = _group("where searches are shown")
+    limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
+    budget: int = _key(40, "trials", least=1)
+    hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
+    seed: int = _key(0, "of sampling, splitting and training", least=0)
+    study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
+    resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
+    folder: str = _key("runs", _FOLDER_HELP)
+    storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
+    rule: str = _key("knee", _RULE_HELP, rule=True)
+    energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
+    proxies: list[str] = _key(list(PROXIES), "zero-cost scores noted per candidate", choices=PROXIES)
+    calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
+    keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
+    progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
+class FrontConfig:
+    """Keys of ``nas front``."""
+
+    study: str = _key(MISSING, "name or folder of a finished search")
+    folder: str = _key("runs", _FOLDER_HELP)
+    objective: Any = dataclasses.field(
+        default=None, metadata={"help": "other axes than the search's own", "group": True}
+    )
+    bounds: BoundsConfig = _key(BoundsConfig, "bounds to decide under: accuracy, latency_ms, size_kib, ...")
+    rule: str = _key("knee", _RULE_HELP, rule=True)
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
+class ExportConfig:
+    """Keys of ``nas export``."""
+
+    study: str = _key(MISSING, "name or folder of a search")
+    folder: str = _key("runs", _FOLDER_HELP)
+    trial: int | None = _key(None, "number of the trial to export; null leaves it to the rule", least=0)
+    rule: str = _key("knee", _RULE_HELP, rule=True)
+    to: str | None = _key(None, "folder to write; null is export/ in the study's folder")
+    data_path: str | None = _key(None, "where the data lies now, if it moved since the search")
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
+class ProfileConfig:
+    """Keys of ``nas profile``."""
+
+    model: str = _key(MISSING, "ONNX file")
+    runtime: Any = _group("runtime that is timed")
+    device: Any = _group("device, one that can be reached")
+    cost: Any = _group("settings of the timing")
+    runs: int = _key(50, "runs behind each operator's median", least=1)
+    latency: bool = _key(True, "also time the whole model, in a process of its own")
+    save: str | None = _key(None, "file for the JSON; null is MODEL.profile.json beside the model")
+    top: int = _key(20, "operators shown; all are saved", least=1)
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
+class DevicesConfig:
+    """Keys of ``nas devices``."""
+
+    device: Any = _group("show this device only; all of them unless named")
+    runtime: Any = _group("runtime whose version is shown")
+    measure: bool = _key(True, "measure the peaks of one core, about a second the first time")
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+ROOTS: dict[str, type] = {
+    "search": SearchConfig,
+    "front": FrontConfig,
+    "profile": ProfileConfig,
+    "export": ExportConfig,
+    "devices": DevicesConfig,
+}
+
+
+def groups(verb: str) -> dict[str, str]:
+    """Return the groups that ``verb`` offers with a line of help each."""
+    found = {f.name: f.metadata["help"] for f in dataclasses.fields(ROOTS[verb]) if "group" in f.metadata}
+    return {**found, "experiment": "a whole setting: groups and keys at once"} if verb == "search" else found
+
+
+def keys(verb: str) -> dict[str, tuple[Any, str]]:
+    """Return the root keys of ``verb`` that are no groups: name to (default, help)."""
+    fields = [f for f in dataclasses.fields(ROOTS[verb]) if "group" not in f.metadata]
+    return {f.name: (_default(f), f.metadata["help"]) for f in fields}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+    return {} if dataclasses.is_dataclass(made) else made
+
+
+def check(verb: str, config: Mapping[str, Any]) -> None:
+    """Check the values of a resolved config against the limits in the schema.
+
+    Raises:
+        ConfigError: with the key, what was given and what is expected.
+    """
+    for name, value, checks in _checked(ROOTS[verb], config, ""):
+        _check_value(name, value, checks)
+    metrics = config.get("objective") or {}
+    for metric in metrics:
+        if metric not in METRICS:
+            raise unknown_name("metric in objective", metric, METRICS)
+    if verb == "search" and not metrics:
+        raise ConfigError("objective is empty; a search needs at least one metric, such as objective=accuracy_latency.")
+
+
+def _checked(schema: type, config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    unknown = sorted(set(config) - {field.name for field in dataclasses.fields(schema)})
+    if unknown:
+        raise unknown_name("key", prefix + unknown[0], [prefix + field.name for field in dataclasses.fields(schema)])
+    nested = {"limits": LimitsConfig, "bounds": BoundsConfig, "executor": ExecutorConfig, "sampler": SamplerConfig}
+    for field in dataclasses.fields(schema):
+        value = config.get(field.name)
+        name = prefix + field.name
+        if name == "objective" and value:
+            for metric, entry in value.items():
+                yield from _checked(ObjectiveConfig, entry, f"objective.{metric}.")
+        elif name in nested and isinstance(value, Mapping):
+            yield from _checked(nested[name], value, f"{name}.")
+        elif value is not None:
+            yield name, value, field.metadata
+
+
+def _check_value(name: str, value: Any, checks: Mapping[str, Any]) -> None:
+    if "choices" in checks:
+        for item in value if isinstance(value, list) else [value]:
+            if item not in checks["choices"]:
+                raise unknown_name(f"value of {name}", str(item), checks["choices"])
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}={value}: expected a finite number ({checks['help']}).")
+    if "least" in checks and value < checks["least"]:
+        raise ConfigError(f"{name}={value}: expected at least {checks['least']} ({checks['help']}).")
+    if "above" in checks and value <= checks["above"]:
+        raise ConfigError(f"{name}={value}: expected more than {checks['above']} ({checks['help']}).")
+    if checks.get("rule"):
+        from nas.search.rules import check_rule  # imports numpy, which --help should not wait for
+
+        check_rule(value)
+    if checks.get("name") and not _NAME.fullmatch(value):
+        raise ConfigError(f"{name}={value}: expected letters, digits, '.', '_' and '-' only, for it names a folder.")

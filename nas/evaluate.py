@@ -1,0 +1,369 @@
+"""One candidate, from cheap to dear: screen, zero-cost scores, training, quantization, timing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.architecture import Architecture, Precision
+from nas.data import ImageDataset, Preprocessing
+from nas.device import Device
+from nas.errors import CandidateError, ConfigError
+from nas.evaluation import Evaluation, EvaluationKey, State
+from nas.graph import Graph
+from nas.measurement import Estimate, Measurement
+from nas.objective import Objective
+from nas.protocols import CostMeter, DeviceGate, EnergyModel, LatencyModel, Runtime, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas.accuracy.training import TrainingResult
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains a module for a while and says how accurate it became."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the recipe."""
+        ...
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: ImageDataset,
+        preprocessing: Preprocessing,
+        seed: int,
+        gate: DeviceGate | None = None,
+    ) -> TrainingResult:
+        """Train in place."""
+        ...
+
+
+class Scorer(Protocol):
+    """Stands in for training with a zero-cost score."""
+
+    proxy: str
+
+    @property
+    def key(self) -> str:
+        """Hash of the recipe."""
+        ...
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Constraints that need neither torch nor training; a few milliseconds per candidate.
+
+    Args:
+        space: lowers the architectures.
+        device: target.
+        latency_model: predicts what a bound on latency is held against.
+        limits: ``macs``, ``params``, ``size_kib``, ``latency_ms`` to the largest value allowed.
+        objectives: their bounds count too.
+        margin: a predicted latency is refused only beyond ``margin`` times the limit, since it is an estimate.
+    """
+
+    space: SearchSpace
+    device: Device
+    latency_model: LatencyModel
+    limits: Mapping[str, float]
+    objectives: Sequence[Objective]
+    margin: float = 2.0
+
+    def costs(self, architecture: Architecture) -> dict[str, Estimate]:
+        """Return ``macs``, ``params``, ``size_kib`` (weights only) and predicted ``latency_ms``."""
+        graph = self.space.lower(architecture)
+        exact = {
+            "macs": (graph.macs, ""),
+            "params": (graph.parameters, ""),
+            "size_kib": (graph.weight_bytes / 1024, "KiB"),
+        }
+        costs = {
+            name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
+            for name, (value, unit) in exact.items()
+        }
+        return {**costs, "latency_ms": self.latency_model.predict(graph, self.device)}
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Metric to the largest value allowed, from limits and minimised objectives, the tighter of the two."""
+        bounds = {name: float(limit) for name, limit in self.limits.items()}
+        for objective in self.objectives:
+            if objective.bound is not None and objective.direction == "minimize":
+                bounds[objective.metric] = min(objective.bound, bounds.get(objective.metric, math.inf))
+        return bounds
+
+    def violations(self, costs: Mapping[str, Estimate]) -> dict[str, float]:
+        """Return constraint name to how far it is exceeded; empty when all hold."""
+        violated = {}
+        for name, bound in self.bounds.items():
+            if name not in costs:
+                continue
+            allowed = bound * (self.margin if name == "latency_ms" else 1.0)
+            if costs[name].value > allowed:
+                violated[name] = costs[name].value - bound
+        return violated
+
+
+def fidelity_key(dataset: ImageDataset, recipe_key: str, seed: int, calibration_images: int) -> str:
+    """Return a 12-digit hash of everything that an accuracy depends on besides the architecture."""
+    recipe = [dataset.fingerprint, recipe_key, seed, calibration_images]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+
+
+@dataclass
+class _Progress:
+    """What is known so far of the candidate under evaluation."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def note(self, metric: str, number: Measurement | Estimate) -> None:
+        """Keep a cost with its provenance."""
+        self.values[metric] = number.value
+        self.provenance[metric] = number.to_dict()
+
+    def compute(self, metric: str, value: float, how: str) -> None:
+        """Keep a value that was computed here."""
+        if math.isnan(value):
+            raise CandidateError("nan", f"{metric} is NaN ({how})")
+        self.values[metric] = value
+        self.provenance[metric] = {"provenance": "computed", "how": how}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the wall-clock seconds of the block to a phase."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+class _InfeasibleError(Exception):
+    def __init__(self, violations: Mapping[str, float], reason: str) -> None:
+        super().__init__(reason)
+        self.violations = violations
+
+
+@dataclass
+class Evaluator:
+    """Evaluates candidates in a worker process.
+
+    Args:
+        screen: the cheap constraints; its space builds the networks.
+        dataset: train and validation pictures.
+        accuracy: short training, or a zero-cost score in its place; what is only scored has no accuracy.
+        runtime: what ships, and therefore what scores.
+        meter: measures costs, or None to predict them.
+        energy_model: labelled estimate of the energy, or None.
+        fidelity: part of the store's key.
+        folder: folder of the study; models go to ``models/<architecture id>`` below it.
+        proxies: names of zero-cost scores to note.
+        calibration_images: training pictures for the activations' ranges.
+        seed: of weights and training.
+        gate: keeps training and timing apart.
+    """
+
+    screen: Screen
+    dataset: ImageDataset
+    accuracy: Trainer | Scorer
+    runtime: Runtime
+    meter: CostMeter | None
+    energy_model: EnergyModel | None
+    fidelity: str
+    folder: Path
+    proxies: Sequence[str] = ()
+    calibration_images: int = 128
+    seed: int = 0
+    gate: DeviceGate | None = None
+
+    def key(self, architecture: Architecture) -> EvaluationKey:
+        """Return the key under which the store keeps this candidate."""
+        return EvaluationKey(architecture.id, self.fidelity, self.screen.device.key, self.runtime.version)
+
+    def evaluate(self, architecture: Architecture) -> Evaluation:
+        """Take a candidate through all phases.
+
+        Raises:
+            CandidateError: it failed; what it wrote so far stays in its folder.
+        """
+        progress = _Progress()
+        target = self.folder / "models" / architecture.id
+        target.mkdir(parents=True, exist_ok=True)
+        state, reason, violations = State.COMPLETE, "", dict[str, float]()
+        try:
+            self._phases(architecture, target, progress)
+        except _InfeasibleError as refusal:
+            state, reason, violations = State.INFEASIBLE, str(refusal), dict(refusal.violations)
+        return Evaluation(
+            architecture=architecture,
+            key=self.key(architecture),
+            state=state,
+            values=progress.values,
+            provenance=progress.provenance,
+            constraints=violations,
+            reason=reason,
+            seconds=progress.seconds,
+            folder=str(target.relative_to(self.folder)) if state is State.COMPLETE else "",
+            created=time.time(),
+        )
+
+    def _phases(self, architecture: Architecture, target: Path, progress: _Progress) -> None:
+        from nas.accuracy.weights import save_weights  # torch is imported by workers only
+
+        space = self.screen.space
+        graph = space.lower(architecture)
+        for metric, estimate in self.screen.costs(architecture).items():
+            name = "predicted_latency_ms" if metric == "latency_ms" else metric
+            progress.note(name, estimate)
+        module = self._build(architecture)
+        preprocessing = self.dataset.preprocessing(*space.input_size(architecture))
+        self._check_latency_untrained(module, architecture, target, preprocessing, progress)
+        self._score_proxies(module, graph, preprocessing, progress)
+        if isinstance(self.accuracy, Trainer):
+            self._train(self.accuracy, module, preprocessing, progress)
+        with progress.phase("export"):
+            save_weights(module, target / "weights.safetensors")
+            self._export(module, architecture, target, preprocessing)
+        if isinstance(self.accuracy, Trainer):
+            with progress.phase("score"):
+                accuracy = self.score(target / "model.onnx", preprocessing, "validation")
+            progress.compute("accuracy", accuracy, f"validation pictures, quantized model in {self.runtime.version}")
+        else:
+            score = progress.values[f"proxy_{self.accuracy.proxy}"]
+            progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
+        progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
+        self._take_costs(target / "model.onnx", graph, progress)
+        self._hold_bounds(progress)
+
+    def _build(self, architecture: Architecture) -> nn.Module:
+        import torch
+
+        torch.manual_seed(self.seed)
+        return self.screen.space.build(architecture)
+
+    def _train(self, trainer: Trainer, module: nn.Module, preprocessing: Preprocessing, progress: _Progress) -> None:
+        with progress.phase("train"):
+            trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
+        progress.compute("accuracy_fp32", trained.accuracy_fp32, "validation pictures, trained network, fp32")
+        progress.compute("epochs", float(trained.epochs_run), "epochs trained")
+
+    def _check_latency_untrained(
+        self,
+        module: nn.Module,
+        architecture: Architecture,
+        target: Path,
+        preprocessing: Preprocessing,
+        progress: _Progress,
+    ) -> None:
+        """Refuse a candidate that is too slow before it is trained: time does not depend on the weights' values."""
+        bound = self.screen.bounds.get("latency_ms")
+        if bound is None or self.meter is None:
+            return
+        with progress.phase("untrained_latency"):
+            self._export(module, architecture, target, preprocessing)
+            measured = self.meter.measure(target / "model.onnx")["latency_ms"]
+        # The trained model is timed again: only what is beyond the bound by more than its own spread is refused.
+        if measured.median - 3 * measured.spread > bound:
+            progress.note("latency_ms", measured)
+            reason = f"latency {measured.median:.3g} ms exceeds {bound:g} ms (measured with untrained weights)"
+            raise _InfeasibleError({"latency_ms": measured.median - bound}, reason)
+
+    def _score_proxies(
+        self, module: nn.Module, graph: Graph, preprocessing: Preprocessing, progress: _Progress
+    ) -> None:
+        names = list(self.proxies)
+        if not isinstance(self.accuracy, Trainer) and self.accuracy.proxy not in names:
+            names.append(self.accuracy.proxy)
+        if not names:
+            return
+        import torch
+
+        from nas.accuracy.zero_cost import score_all
+
+        images, labels = self._training_pictures(preprocessing, 64)
+        with progress.phase("proxies"):
+            scores = score_all(module, torch.from_numpy(images), torch.from_numpy(labels), names, graph)
+        for name, score in scores.items():
+            progress.compute(f"proxy_{name}", score, f"zero-cost proxy {name}, 64 training pictures")
+
+    def _training_pictures(
+        self, preprocessing: Preprocessing, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        split = self.dataset.splits["train"]
+        chosen = np.random.default_rng(0).permutation(len(split))[:count]
+        resized = preprocessing.resize([split.images[index] for index in chosen])
+        return preprocessing.normalize(resized), split.labels[chosen]
+
+    def _export(
+        self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Preprocessing
+    ) -> None:
+        from nas.quantize.static import quantize_static
+        from nas.quantize.torch_to_onnx import export_fp32
+
+        channels = self.dataset.task.channels
+        full = target / "model_fp32.onnx"
+        export_fp32(module, full, channels, preprocessing.height, preprocessing.width)
+        calibration, _ = self._training_pictures(preprocessing, self.calibration_images)
+        quantize_static(full, target / "model.onnx", calibration, architecture.precision, Precision.FP32)
+
+    def score(self, model: Path, preprocessing: Preprocessing, split: str) -> float:
+        """Return the share of right answers of a model file on a split."""
+        from nas.accuracy.scoring import score_session
+
+        pictures = self.dataset.splits[split]
+        images = preprocessing.resize(pictures.images)
+        return score_session(self.runtime.load(model, threads=1), images, pictures.labels, preprocessing)
+
+    def _take_costs(self, model: Path, graph: Graph, progress: _Progress) -> None:
+        with progress.phase("measure"):
+            if self.meter is not None:
+                for metric, measurement in self.meter.measure(model).items():
+                    progress.note(metric, measurement)
+            else:
+                progress.note("latency_ms", self.screen.latency_model.predict(graph, self.screen.device))
+            if self.energy_model is not None:
+                progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
+        for objective in self.screen.objectives:
+            if objective.metric not in progress.values:
+                raise ConfigError(
+                    f"objective {objective.metric} has no source on device '{self.screen.device.name}'; "
+                    f"have {', '.join(sorted(progress.values))}"
+                )
+
+    def _hold_bounds(self, progress: _Progress) -> None:
+        violated = {
+            name: progress.values[name] - bound
+            for name, bound in self.screen.bounds.items()
+            if progress.values.get(name, -math.inf) > bound
+        }
+        for objective in self.screen.objectives:
+            if objective.direction == "maximize" and objective.violation(progress.values[objective.metric]) > 0:
+                violated[objective.metric] = objective.violation(progress.values[objective.metric])
+        if violated:
+            worst = ", ".join(f"{name} beyond its bound by {amount:.4g}" for name, amount in violated.items())
+            raise _InfeasibleError(violated, worst)
+
+
+def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return the job that executors run: an architecture's dictionary in, an evaluation's out."""
+
+    def job(payload: Mapping[str, Any]) -> dict[str, Any]:
+        return evaluator.evaluate(Architecture.from_dict(payload["architecture"])).to_dict()
+
+    return job

@@ -1,0 +1,202 @@
+"""The folder that ships: written, then reloaded, re-scored and re-timed before it is called the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.data import ImageDataset, Preprocessing
+from nas.errors import CandidateError, ExportError
+from nas.evaluation import Evaluation
+from nas.measurement import Measurement
+from nas.protocols import CostMeter, Runtime
+
+ACCURACY_TOLERANCE = 0.001
+LATENCY_TOLERANCE = 0.05
+_TRIES = 3
+
+_RUN = '''"""Classify pictures: python run.py PICTURE ...   (needs: pip install onnxruntime pillow)"""
+import json, sys
+from pathlib import Path
+import numpy as np, onnxruntime
+from PIL import Image
+here = Path(__file__).parent
+p, labels = json.loads((here / "preprocessing.json").read_text()), (here / "labels.txt").read_text().splitlines()
+session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+for name in sys.argv[1:]:
+    picture = Image.open(name).convert(p["mode"]).resize((p["width"], p["height"]), Image.Resampling.BILINEAR)
+    x = np.asarray(picture, np.float32).reshape(p["height"], p["width"], -1) / np.float32(255)
+    x = (x - np.float32(p["mean"])) / np.float32(p["std"])
+    logits = session.run(None, {"input": x.transpose(2, 0, 1)[None]})[0][0]
+    print(name, labels[logits.argmax()], f"{1 / np.exp(logits - logits.max()).sum():.3f}")
+'''
+
+Score = Callable[[Path, Preprocessing, str], float]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the reloaded model repeated.
+
+    Args:
+        accuracy: on the validation pictures, share of right answers.
+        latency: newest reading, or None where the device cannot be timed.
+        ratio_change: relative change of the ratio to the anchor model against the search, or None.
+        tolerance: that the change was held against, or None.
+        tries: timings taken.
+    """
+
+    accuracy: float
+    latency: Measurement | None
+    ratio_change: float | None
+    tolerance: float | None
+    tries: int
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes and verifies the folder of a model.
+
+    Args:
+        dataset: of the search; its test split is read here, once.
+        runtime: that ships.
+        meter: that timed the search, or None where costs were predicted.
+        score: model file, pre-processing and split name to the share of right answers.
+        environment: versions, for the card.
+        device: name and fingerprint, for the card.
+    """
+
+    dataset: ImageDataset
+    runtime: Runtime
+    meter: CostMeter | None
+    score: Score
+    environment: Mapping[str, str]
+    device: Mapping[str, Any]
+
+    def export(
+        self,
+        evaluation: Evaluation,
+        models: Path,
+        target: Path,
+        preprocessing: Preprocessing,
+        story: Mapping[str, Any],
+        notes: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Write the folder and return its model card.
+
+        The folder appears under its name only after the check, and takes the place of an earlier one.
+
+        Args:
+            evaluation: what the search recorded.
+            models: folder with the candidate's ``model.onnx``, ``model_fp32.onnx`` and ``weights.safetensors``.
+            target: folder to make.
+            preprocessing: of the network's input.
+            story: study, trial, rule and reason, for the card.
+            notes: sentences for the card, such as pairs within noise.
+
+        Raises:
+            ExportError: a file is missing, the accuracy differs by more than 0.1 point, or the latency ratio to the
+                anchor moved in three tries by more than the larger of 5 % and three times its recorded spread.
+        """
+        draft = target.with_name(f".{target.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for name in ("model.onnx", "model_fp32.onnx", "weights.safetensors"):
+            if not (models / name).is_file():
+                raise ExportError(f"{models / name} is missing; the search kept only its front (keep=front)")
+            shutil.copyfile(models / name, draft / name)
+        (draft / "labels.txt").write_text("".join(f"{name}\n" for name in self.dataset.classes))
+        (draft / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict(), indent=2) + "\n")
+        (draft / "run.py").write_text(_RUN)
+        verified = self.verify(draft / "model.onnx", evaluation, preprocessing)
+        card = self._card(draft, evaluation, preprocessing, verified, story, notes)
+        (draft / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(draft, target)
+        return card
+
+    def verify(self, model: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> Verified:
+        """Reload, re-score and re-time a model against what the search recorded.
+
+        Raises:
+            ExportError: it did not repeat; the text says which number, by how much, and what was allowed.
+        """
+        accuracy = self.score(model, preprocessing, "validation")
+        recorded = evaluation.values["accuracy"]
+        if abs(accuracy - recorded) > ACCURACY_TOLERANCE + 1e-12:
+            raise ExportError(
+                f"{model.name} scores {accuracy:.4f} on the validation pictures, the search recorded {recorded:.4f}; "
+                f"a difference up to {ACCURACY_TOLERANCE} is allowed. The data or the runtime changed since"
+            )
+        origin = evaluation.provenance.get("latency_ms", {})
+        if self.meter is None or origin.get("provenance") != "measured":
+            return Verified(accuracy, None, None, None, 0)
+        return self._retime(model, origin, accuracy)
+
+    def _retime(self, model: Path, origin: Mapping[str, Any], accuracy: float) -> Verified:
+        assert self.meter is not None
+        recorded, spread = origin.get("anchor_ratio"), origin.get("anchor_spread") or 0.0
+        if not recorded:
+            raise ExportError("the search recorded no ratio to the anchor model, so the latency cannot be checked")
+        tolerance = max(LATENCY_TOLERANCE, 3 * spread / recorded)
+        changes = []
+        for attempt in range(1, _TRIES + 1):
+            try:
+                latency = self.meter.measure(model)["latency_ms"]
+            except CandidateError as error:
+                raise ExportError(f"{model.name} could not be timed again: {error}") from error
+            if latency.anchor_ratio is None:
+                raise ExportError("the meter gave no ratio to the anchor model, so the latency cannot be checked")
+            changes.append(latency.anchor_ratio / recorded - 1)
+            if abs(changes[-1]) <= tolerance:
+                return Verified(accuracy, latency, changes[-1], tolerance, attempt)
+        moved = ", ".join(f"{change:+.1%}" for change in changes)
+        raise ExportError(
+            f"the latency of {model.name} as a ratio to the anchor model moved by {moved} in {_TRIES} tries; "
+            f"{tolerance:.1%} is allowed. Something else may be using the machine: try nas export again"
+        )
+
+    def _card(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        preprocessing: Preprocessing,
+        verified: Verified,
+        story: Mapping[str, Any],
+        notes: Sequence[str],
+    ) -> dict[str, Any]:
+        test = len(self.dataset.splits["test"])
+        latency = asdict(verified.latency) if verified.latency else None
+        return {
+            **story,
+            "architecture": evaluation.architecture.to_dict(),
+            "architecture_id": evaluation.architecture.id,
+            "data": {
+                "name": self.dataset.name,
+                "licence": self.dataset.licence,
+                "classes": len(self.dataset.classes),
+                "pictures": {name: len(split) for name, split in self.dataset.splits.items()},
+                "fingerprint": self.dataset.fingerprint,
+                "notes": list(self.dataset.notes),
+            },
+            "preprocessing": preprocessing.to_dict(),
+            "accuracy": {
+                "validation_quantized": verified.accuracy,
+                "validation_fp32": evaluation.values.get("accuracy_fp32"),
+                "test_quantized": self.score(folder / "model.onnx", preprocessing, "test") if test else None,
+                "test_fp32": self.score(folder / "model_fp32.onnx", preprocessing, "test") if test else None,
+            },
+            "values": dict(evaluation.values),
+            "provenance": {metric: dict(origin) for metric, origin in evaluation.provenance.items()},
+            "verified": {**asdict(verified), "latency": latency},
+            "files_kib": {path.name: path.stat().st_size / 1024 for path in sorted(folder.iterdir())},
+            "runtime": self.runtime.version,
+            "device": dict(self.device),
+            "environment": dict(self.environment),
+            "notes": list(notes),
+        }

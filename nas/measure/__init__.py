@@ -1,0 +1,1 @@
+"""Measuring latency, memory and energy of model files on a device; each model runs in a process of its own."""

@@ -1,0 +1,143 @@
+"""What the timing protocol asks of Linux: pinning, real-time bursts, stolen time, peak memory; others do without."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REALTIME_PRIORITY = 50
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
+
+
+def pin(cores: Sequence[int], threads: int) -> tuple[int, ...]:
+    """Pin this process and return the processors it may use.
+
+    Args:
+        cores: wanted ones; empty takes the last allowed processor for one thread, and leaves more threads unpinned.
+        threads: that will be timed.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return ()
+    allowed = os.sched_getaffinity(0)
+    wanted = set(cores) & allowed or ({max(allowed)} if threads == 1 else allowed)
+    os.sched_setaffinity(0, wanted)
+    return tuple(sorted(wanted))
+
+
+@dataclass
+class RealtimeBursts:
+    """Raises this thread above all others for the length of a block, where the kernel permits it (root).
+
+    The kernel stops real-time threads that take 95 % of a second; a rest of a tenth after every ``rest_after_s`` of
+    bursts stays clear of that.
+
+    Args:
+        wanted: False never asks.
+        rest_after_s: seconds of bursts between two rests.
+    """
+
+    wanted: bool
+    rest_after_s: float = 0.4
+    permitted: bool = field(init=False, default=False)
+    _since_rest_s: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.permitted = self.wanted and self._enter()
+        if self.permitted:
+            self._leave()
+
+    @contextlib.contextmanager
+    def burst(self) -> Iterator[None]:
+        """Hold real-time priority; does nothing where it is not permitted."""
+        if not self.permitted:
+            yield
+            return
+        start = time.perf_counter()
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+            self._since_rest_s += time.perf_counter() - start
+            if self._since_rest_s > self.rest_after_s:
+                time.sleep(self._since_rest_s / 10)
+                self._since_rest_s = 0.0
+
+    def _enter(self) -> bool:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+        except (AttributeError, OSError):
+            return False
+        return True
+
+    def _leave(self) -> None:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def stolen_s(cores: Sequence[int], stat: Path = Path("/proc/stat")) -> float | None:
+    """Return the seconds that a hypervisor took from these processors since boot, the most of any; None if unknown."""
+    try:
+        lines = stat.read_text().splitlines()
+    except OSError:
+        return None
+    names = {f"cpu{core}" for core in cores}
+    fields = [line.split() for line in lines]
+    ticks = [int(columns[8]) for columns in fields if columns and columns[0] in names and len(columns) > 8]
+    return max(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when the one that started it ends, even by kill -9."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the process that asked for a measurement is gone")
+
+
+def limit_memory(extra_mib: int) -> None:
+    """Allow the address space to grow by so much from now on; core files are not written."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if pages:
+        limit = pages * resource.getpagesize() + extra_mib * 1024**2
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@dataclass
+class PeakMemory:
+    """Peak of the resident memory beyond what was resident at the start, read from the kernel."""
+
+    _before_kib: int = field(init=False, default=0)
+
+    def start(self) -> None:
+        """Give free memory back to the system and reset the kernel's peak."""
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        self._before_kib = _resident_kib("VmRSS")
+
+    def peak_kib(self) -> int:
+        """Return KiB since ``start``."""
+        return _resident_kib("VmHWM") - self._before_kib
+
+
+def _resident_kib(name: str) -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+    # Without /proc the peak since the start of the process stands for both.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak

@@ -1,0 +1,208 @@
+"""The front of a study, computed afresh from its store: members, hypervolume over time, reference point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.errors import StoreError
+from nas.evaluate import Screen
+from nas.evaluation import Evaluation, State
+from nas.measurement import Measurement, number_from_dict
+from nas.objective import Objective
+from nas.pareto import hypervolume, non_dominated
+from nas.protocols import OperatorTime, SearchSnapshot, ShippedModel
+from nas.store import StudyStore
+
+Members = list[tuple[int, Evaluation]]
+
+_REFERENCE_SAMPLES = 128
+_REFERENCE_QUANTILE = 0.9
+
+
+def round_up(value: float) -> float:
+    """Return the next number of the series 1, 2, 5, 10, 20, ... that is not below ``value``."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{value} cannot be rounded up; expected a positive finite number")
+    power = 10.0 ** math.floor(math.log10(value))
+    for step in (1.0, 2.0, 5.0):
+        if value <= step * power * (1 + 1e-9):
+            return step * power
+    return 10.0 * power
+
+
+def resolve_references(objectives: Sequence[Objective], screen: Screen) -> tuple[Objective, ...]:
+    """Fill in missing references without running anything, so that searches of one space and device share them.
+
+    A maximised metric gets 0. A cost gets its bound, or the 90th percentile over 128 architectures drawn with seed 0,
+    by the lowered graph and the latency model, rounded up in the series 1, 2, 5; memory is taken as weights plus
+    activations.
+
+    Args:
+        objectives: axes; those that have a reference keep it.
+        screen: lowers and predicts.
+    """
+    if all(objective.reference is not None for objective in objectives):
+        return tuple(objectives)
+    rng = np.random.default_rng(0)
+    drawn: list[dict[str, float]] = []
+    for _ in range(_REFERENCE_SAMPLES):
+        architecture = screen.space.sample(rng)
+        graph = screen.space.lower(architecture)
+        costs = {name: estimate.value for name, estimate in screen.costs(architecture).items()}
+        drawn.append({**costs, "memory_kib": (graph.weight_bytes + graph.activation_bytes) / 1024})
+    resolved = []
+    for objective in objectives:
+        reference = objective.reference
+        if reference is None and objective.direction == "maximize":
+            reference = 0.0
+        elif reference is None and objective.bound is not None:
+            reference = objective.bound
+        elif reference is None and objective.metric in drawn[0]:
+            column = [costs[objective.metric] for costs in drawn]
+            reference = round_up(float(np.quantile(column, _REFERENCE_QUANTILE)))
+        resolved.append(replace(objective, reference=reference))
+    return tuple(resolved)
+
+
+def complete(store: StudyStore) -> Members:
+    """Return trial number and evaluation of the feasible, fully evaluated candidates, re-measured values applied."""
+    settled = store.get("settled", {})
+    members = []
+    for record in store.trials():
+        if record.evaluation is not None and record.state == State.COMPLETE:
+            members.append((record.number, with_settled(record.evaluation, settled.get(str(record.number)))))
+    return members
+
+
+def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None) -> Evaluation:
+    """Return the evaluation with its latency as re-measured after the search; the first reading is kept beside it."""
+    if latency is None:
+        return evaluation
+    number = number_from_dict(latency)
+    values = {**evaluation.values, "search_latency_ms": evaluation.values["latency_ms"], "latency_ms": number.value}
+    provenance = {
+        **evaluation.provenance,
+        "search_latency_ms": evaluation.provenance["latency_ms"],
+        "latency_ms": latency,
+    }
+    return replace(evaluation, values=values, provenance=provenance)
+
+
+def losses(members: Members, objectives: Sequence[Objective]) -> list[list[float]]:
+    """Return one row of losses per member, shape (members, objectives)."""
+    return [[objective.loss(evaluation.values) for objective in objectives] for _, evaluation in members]
+
+
+def front_of(members: Members, objectives: Sequence[Objective]) -> Members:
+    """Return the non-dominated members, best first by the first objective; of equals the first evaluated stays."""
+    if not members:
+        return []
+    rows = losses(members, objectives)
+    mask = non_dominated(rows)
+    kept: Members = []
+    seen = set()
+    for member, row, keep in zip(members, rows, mask, strict=True):
+        if keep and tuple(row) not in seen:
+            seen.add(tuple(row))
+            kept.append(member)
+    return sorted(kept, key=lambda member: [objective.loss(member[1].values) for objective in objectives])
+
+
+def hypervolume_of(members: Members, objectives: Sequence[Objective]) -> float:
+    """Return the hypervolume of the members as a share of the box from the origin to the reference point.
+
+    For a maximised metric the box reaches from the reference to 1; for a cost from 0 to the reference. A study
+    without a complete reference point gives NaN.
+    """
+    if any(objective.reference is None for objective in objectives):
+        return math.nan
+    corner, sides = [], []
+    for objective in objectives:
+        reference = float(objective.reference or 0.0)
+        corner.append(objective.sign * reference)
+        sides.append(reference if objective.direction == "minimize" else 1.0 - reference)
+    volume = hypervolume(losses(members, objectives), corner) if members else 0.0
+    return volume / math.prod(sides)
+
+
+def hypervolume_history(
+    members: Members, objectives: Sequence[Objective], finished: int
+) -> tuple[tuple[int, float], ...]:
+    """Return (finished trials, hypervolume) where it grew, and at the last trial.
+
+    Args:
+        members: complete candidates with their trial numbers.
+        objectives: axes with references.
+        finished: number of finished trials of any state.
+    """
+    history: list[tuple[int, float]] = []
+    known: Members = []
+    for member in members:
+        known = front_of([*known, member], objectives)
+        volume = hypervolume_of(known, objectives)
+        if not history or volume > history[-1][1]:
+            history.append((member[0] + 1, volume))
+    if history and history[-1][0] < finished:
+        history.append((finished, history[-1][1]))
+    return tuple(history)
+
+
+def study_objectives(store: StudyStore) -> tuple[Objective, ...]:
+    """Return the objectives that the study was started with.
+
+    Raises:
+        StoreError: the study never started.
+    """
+    kept = store.get("objectives")
+    if kept is None:
+        raise StoreError(f"{store.path} holds no study yet; run nas search first")
+    return tuple(Objective(**fields) for fields in kept)
+
+
+def snapshot_of(store: StudyStore, folder: Path) -> SearchSnapshot:
+    """Rebuild all that a tracker shows from the store."""
+    objectives = study_objectives(store)
+    members = complete(store)
+    counts = store.counts()
+    front = front_of(members, objectives)
+    evaluations = dict(members)
+    everything = []
+    for record in store.trials():
+        if record.evaluation is not None and record.state != "duplicate":
+            everything.append((record.number, evaluations.get(record.number, record.evaluation)))
+    shipped = store.get("shipped")
+    return SearchSnapshot(
+        study=store.get("study", folder.name),
+        folder=folder,
+        config=store.get("config", {}),
+        environment=store.get("environment", {}),
+        device=store.get("device", {}),
+        objectives=objectives,
+        evaluations=tuple(everything),
+        front=tuple(number for number, _ in front),
+        hypervolume=hypervolume_history(members, objectives, sum(counts.values())),
+        counts=counts,
+        finished=bool(store.get("finished", False)),
+        shipped=_shipped(shipped, folder) if shipped else None,
+        started=float(store.get("started", 0.0)),
+    )
+
+
+def _shipped(kept: Mapping[str, Any], folder: Path) -> ShippedModel:
+    operators = tuple(
+        OperatorTime(**{**fields, "output_shape": tuple(fields["output_shape"])}) for fields in kept["operators"]
+    )
+    return ShippedModel(kept["trial"], folder / kept["folder"], kept["rule"], kept["reason"], operators)
+
+
+def latency_spread(evaluation: Evaluation) -> float | None:
+    """Return the recorded spread of a measured latency in milliseconds, or None for an estimate."""
+    origin = evaluation.provenance.get("latency_ms")
+    number = number_from_dict(origin) if origin else None
+    return number.spread if isinstance(number, Measurement) else None

@@ -1,0 +1,69 @@
+"""Optuna's samplers by name, with the settings that a mixed, conditional space needs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from nas.errors import ConfigError, closest, unknown_name
+
+
+def _tpe(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed, **options)
+
+
+def _nsga2(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.NSGAIISampler(seed=seed, **options)
+
+
+def _nsga3(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.NSGAIIISampler(seed=seed, **options)
+
+
+def _gp(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.GPSampler(seed=seed, **options)
+
+
+def _random(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed, **options)
+
+
+_MAKERS: Mapping[str, tuple[Callable[..., BaseSampler], Mapping[str, Any]]] = {
+    "tpe": (_tpe, {"multivariate": True, "group": True, "n_startup_trials": 10}),
+    "tpe_univariate": (_tpe, {"multivariate": False, "n_startup_trials": 10}),
+    "nsga2": (_nsga2, {"population_size": 20}),
+    "nsga3": (_nsga3, {"population_size": 20}),
+    "gp": (_gp, {"n_startup_trials": 10}),
+    "random": (_random, {}),
+}
+
+SAMPLERS = tuple(_MAKERS)
+
+
+def make_sampler(name: str, seed: int, options: Mapping[str, Any] | None = None) -> BaseSampler:
+    """Return a sampler of Optuna.
+
+    Args:
+        name: one of ``SAMPLERS``.
+        seed: of the sampler's random numbers.
+        options: keyword arguments of Optuna's class, over this module's defaults.
+
+    Raises:
+        ConfigError: the name or an option is unknown, with the corrected spelling.
+    """
+    if name not in _MAKERS:
+        raise unknown_name("sampler", name, SAMPLERS, "Add conf/sampler/NAME.yaml for other options of one of them.")
+    maker, defaults = _MAKERS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return maker(seed, **{**defaults, **(options or {})})
+        except TypeError as error:
+            given = str(error).rsplit("'", 2)[-2] if "'" in str(error) else ""
+            guess = closest(given, defaults)
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            raise ConfigError(f"sampler {name}: {error}; known here: {', '.join(defaults)}.{hint}") from error

@@ -1,0 +1,96 @@
+"""After the search: re-measure the front, all members interleaved, until who dominates whom is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from nas.evaluation import Evaluation
+from nas.measurement import Measurement
+from nas.objective import Objective
+from nas.search.front import Members, complete, front_of
+from nas.store import StudyStore
+
+# Two medians are told apart when they lie further apart than this many of their spreads, added in quadrature.
+_SPREADS = 2.0
+
+
+class Comparer(Protocol):
+    """Times several models in one process, interleaved."""
+
+    def compare(self, models: Sequence[Path], rounds: int) -> list[Measurement]:
+        """Return one measurement per model, in order."""
+        ...
+
+
+def settle_front(
+    store: StudyStore, folder: Path, comparer: Comparer, objectives: Sequence[Objective], attempts: int = 3
+) -> list[str]:
+    """Re-measure the latency of the front's members and keep the new readings in the store.
+
+    Reading one candidate per minute on a shared machine lets drift decide close calls; here all members share each
+    minute. Each attempt doubles the rounds for as long as a dominance hangs on a difference within the noise. A member
+    that falls off the front may leave room for a candidate that it had hidden, so candidates that enter are measured
+    likewise.
+
+    Args:
+        store: of the study.
+        folder: of the study, to which the evaluations' folders are relative.
+        comparer: times the quantized models.
+        objectives: axes of the front; without ``latency_ms`` among them there is nothing to settle.
+        attempts: measuring rounds before what is left is called within noise.
+
+    Returns:
+        One sentence per pair whose order is within noise; empty when all is settled.
+    """
+    if "latency_ms" not in {objective.metric for objective in objectives}:
+        return []
+    rounds = 10
+    notes: list[str] = []
+    for _ in range(attempts):
+        front = front_of(complete(store), objectives)
+        timed = [member for member in front if (folder / member[1].folder / "model.onnx").is_file()]
+        if not timed:
+            return []
+        models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
+        settled = store.get("settled", {})
+        for (number, _), measurement in zip(timed, comparer.compare(models, rounds), strict=True):
+            settled[str(number)] = measurement.to_dict()
+        store.put("settled", settled)
+        after = front_of(complete(store), objectives)
+        unmeasured = [number for number, _ in after if str(number) not in settled]
+        notes = within_noise([member for member in complete(store) if str(member[0]) in settled], objectives)
+        if not notes and not unmeasured:
+            break
+        rounds *= 2
+    store.put("within_noise", notes)
+    return notes
+
+
+def within_noise(members: Members, objectives: Sequence[Objective]) -> list[str]:
+    """Return a sentence for each pair in which dominance hangs on a latency difference within the noise.
+
+    A pair hangs on latency when one member is no worse than the other in every other objective.
+    """
+    notes = []
+    others = [objective for objective in objectives if objective.metric != "latency_ms"]
+    for index, (number, evaluation) in enumerate(members):
+        for rival_number, rival in members[index + 1 :]:
+            here = [objective.loss(evaluation.values) for objective in others]
+            there = [objective.loss(rival.values) for objective in others]
+            ordered = all(a <= b for a, b in zip(here, there, strict=True)) or all(
+                a >= b for a, b in zip(here, there, strict=True)
+            )
+            gap = abs(evaluation.values["latency_ms"] - rival.values["latency_ms"])
+            noise = _SPREADS * (_spread(evaluation) ** 2 + _spread(rival) ** 2) ** 0.5
+            if ordered and gap <= noise:
+                notes.append(
+                    f"trials {number} and {rival_number} differ by {gap:.3g} ms, within noise ({noise:.2g} ms): "
+                    "which of them dominates is not settled"
+                )
+    return notes
+
+
+def _spread(evaluation: Evaluation) -> float:
+    return float(evaluation.provenance["latency_ms"].get("spread") or 0.0)

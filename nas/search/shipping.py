@@ -1,0 +1,104 @@
+"""From a finished study to the folder that ships: settle the front, pick by a rule, export, prune."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nas.architecture import Architecture
+from nas.data import Preprocessing
+from nas.errors import ConfigError
+from nas.evaluation import Evaluation
+from nas.export import Exporter
+from nas.objective import Objective
+from nas.protocols import Runtime, ShippedModel
+from nas.search.front import Members, complete, front_of
+from nas.search.rules import pick
+from nas.store import StudyStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shipper:
+    """Picks and exports members of a study's front.
+
+    Args:
+        store: of the study.
+        folder: of the study.
+        objectives: axes of the front.
+        exporter: writes and verifies.
+        runtime: profiles what ships.
+        preprocessing: architecture to the pre-processing of its input.
+    """
+
+    store: StudyStore
+    folder: Path
+    objectives: tuple[Objective, ...]
+    exporter: Exporter
+    runtime: Runtime
+    preprocessing: Callable[[Architecture], Preprocessing]
+
+    def choose(self, rule: str, member: int | None = None) -> tuple[int, Evaluation, str]:
+        """Return trial number, evaluation and the reason, by a rule or by the number of a trial on the front.
+
+        Raises:
+            ConfigError: no member qualifies, or ``member`` is not on the front.
+        """
+        front: Members = front_of(complete(self.store), self.objectives)
+        if member is None:
+            index, reason = pick(rule, [evaluation.values for _, evaluation in front], self.objectives)
+            return (*front[index], reason)
+        for number, evaluation in front:
+            if number == member:
+                return number, evaluation, "named by the user"
+        raise ConfigError(f"trial {member} is not on the front; have {', '.join(str(number) for number, _ in front)}")
+
+    def ship(self, rule: str, member: int | None = None, target: Path | None = None) -> ShippedModel:
+        """Export the member that the rule picks and note it in the store.
+
+        Args:
+            rule: see :mod:`nas.search.rules`.
+            member: number of a trial on the front, in place of the rule.
+            target: folder to write; ``export`` in the study's folder by default.
+
+        Raises:
+            ConfigError: no member qualifies.
+            ExportError: the exported model did not repeat what was recorded.
+        """
+        number, evaluation, reason = self.choose(rule, member)
+        logger.info("shipping trial %d: %s", number, reason)
+        target = target or self.folder / "export"
+        story = {
+            "study": self.store.get("study"),
+            "trial": number,
+            "rule": rule if member is None else f"member={member}",
+            "reason": reason,
+        }
+        models = self.folder / evaluation.folder
+        preprocessing = self.preprocessing(evaluation.architecture)
+        notes = self.store.get("within_noise", [])
+        self.exporter.export(evaluation, models, target, preprocessing, story, notes)
+        operators = tuple(self.runtime.profile(target / "model.onnx"))
+        shipped = ShippedModel(number, target, story["rule"], reason, operators)
+        kept = {**asdict(shipped), "folder": _relative(target, self.folder)}
+        self.store.put("shipped", kept)
+        return shipped
+
+    def prune(self) -> int:
+        """Delete the model files of candidates off the front and return how many folders went."""
+        kept = {evaluation.folder for _, evaluation in front_of(complete(self.store), self.objectives)}
+        removed = 0
+        for folder in sorted((self.folder / "models").glob("*")):
+            if str(folder.relative_to(self.folder)) not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+        return removed
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return ``path`` relative to the study's folder where it lies inside, so that a moved study still works."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.resolve())

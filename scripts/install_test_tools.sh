@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond Python, where it is missing: headless Chromium, to look at pages.
+#
+# Debian's packages, as root or by sudo without a password. Where that cannot be, says what is missing and lets the tests
+# skip what needs it; with CI=true a missing tool fails instead.
+set -u
+
+# One "COMMAND PACKAGE" per line.
+tools='chromium chromium'
+
+missing=()
+while read -r command package; do
+  command -v "$command" >/dev/null || missing+=("$package")
+done <<<"$tools"
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
+  echo "hwnas: installing ${missing[*]} for the tests" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq >&2 &&
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" fonts-dejavu-core >/dev/null
+fi
+
+still=()
+while read -r command package; do
+  command -v "$command" >/dev/null || still+=("$package")
+done <<<"$tools"
+[ ${#still[@]} -eq 0 ] && exit 0
+echo "hwnas: the tests need ${still[*]}, which could not be installed; on Debian: apt-get install ${still[*]}" >&2
+[ "${CI:-}" = true ] && exit 1
+echo "hwnas: tests that need it will be skipped" >&2
+exit 0

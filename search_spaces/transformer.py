@@ -1,0 +1,159 @@
+"""Vision transformers: patches, attention with grouped key and value heads, and MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from nas.architecture import Architecture
+from nas.data import Task
+from nas.errors import DegenerateArchitectureError
+from search_spaces.block_space import BlockSpace, require_images
+from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.specs import (
+    ACTIVATIONS,
+    NORMS,
+    POOLINGS,
+    Attention,
+    Mlp,
+    Network,
+    PatchStem,
+    TokenHead,
+    require_known,
+)
+
+MIN_TOKENS = 4
+
+
+@dataclass(eq=False)
+class Transformer(BlockSpace):
+    """Patch embedding, pre-norm layers of attention and MLP, and a pooled head.
+
+    Every argument but ``task`` is the list of a gene's options. Precision is asked for the stem, for the attention
+    and for the MLP of each layer, and for the head.
+
+    Args:
+        task: image classification.
+        resolutions: sides of the square input, pixels.
+        patches: sides of a patch, pixels.
+        widths: features per token.
+        depths: layers.
+        heads: query heads.
+        kv_heads: key and value heads; must divide ``heads``.
+        head_sizes: features per head.
+        mlp_ratios: hidden features of a layer's MLP over the width, asked per layer.
+        activations: of the MLPs.
+        norms: of ``layernorm`` and ``rmsnorm``.
+        poolings: of ``mean`` and ``attention``.
+        precisions: of ``fp32`` and ``int8``.
+
+    Raises:
+        ConfigError: a list is empty, repeats itself, or names what does not exist.
+    """
+
+    task: Task
+    resolutions: Sequence[int]
+    patches: Sequence[int] = (2, 4, 8)
+    widths: Sequence[int] = (32, 48, 64, 96)
+    depths: Sequence[int] = (2, 3, 4, 5, 6)
+    heads: Sequence[int] = (2, 4)
+    kv_heads: Sequence[int] = (1, 2)
+    head_sizes: Sequence[int] = (8, 16, 32)
+    mlp_ratios: Sequence[int] = (1, 2, 3, 4)
+    activations: Sequence[str] = ("relu", "gelu", "hswish")
+    norms: Sequence[str] = NORMS
+    poolings: Sequence[str] = POOLINGS
+    precisions: Sequence[str] = ("fp32", "int8")
+    name: str = field(default="transformer", init=False)
+
+    def __post_init__(self) -> None:
+        require_images(self.name, self.task)
+        for gene in (
+            *("resolutions", "patches", "widths", "depths", "heads", "kv_heads", "head_sizes", "mlp_ratios"),
+            *("activations", "norms", "poolings"),
+        ):
+            setattr(self, gene, options_of(gene, getattr(self, gene)))
+        self.precisions = as_precisions(self.precisions)
+        require_known("activation", tuple(self.activations), ACTIVATIONS)
+        require_known("norm", tuple(self.norms), NORMS)
+        require_known("pooling", tuple(self.poolings), POOLINGS)
+
+    def ask(self, genes: Genes) -> None:
+        """Ask for the global genes, then layer by layer."""
+        genes.choose("resolution", self.resolutions)
+        genes.choose("patch", self.patches)
+        genes.choose("width", self.widths)
+        genes.choose("heads", self.heads)
+        genes.choose("kv_heads", self.kv_heads)
+        genes.choose("head_size", self.head_sizes)
+        genes.choose("activation", self.activations)
+        genes.choose("norm", self.norms)
+        genes.choose("pooling", self.poolings)
+        genes.choose_precision("stem", self.precisions)
+        for layer in range(genes.choose("depth", self.depths)):
+            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
+            genes.choose_precision(f"layer{layer}_attention", self.precisions)
+            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        genes.choose_precision("head", self.precisions)
+
+    def decode(self, architecture: Architecture) -> Network:
+        """Return stem, layers and head.
+
+        Raises:
+            DegenerateArchitectureError: the patch does not tile the picture into at least 4 tokens, or the key and
+                value heads do not divide the heads.
+        """
+        choices = architecture.choices
+        side, patch, width = int(choices["resolution"]), int(choices["patch"]), int(choices["width"])
+        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
+        norm, activation = str(choices["norm"]), str(choices["activation"])
+        tokens = token_count(side, patch)
+        if heads % kv_heads:
+            raise DegenerateArchitectureError(
+                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
+            )
+        blocks: list[tuple[str, object]] = [("stem", PatchStem(self.task.channels, width, patch, tokens))]
+        for layer in range(int(choices["depth"])):
+            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
+            attention = Attention(width, heads, kv_heads, head_size, tokens, norm)
+            blocks.append((f"layer{layer}_attention", attention))
+            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
+        head = TokenHead(width, tokens, self.task.classes, norm, str(choices["pooling"]))
+        blocks.append(("head", head))
+        return Network((1, self.task.channels, side, side), tuple(blocks))
+
+    def size(self) -> int:
+        """Return how many architectures there are, degenerate ones included."""
+        everywhere = (
+            *(self.resolutions, self.patches, self.widths, self.heads, self.kv_heads, self.head_sizes),
+            *(self.activations, self.norms, self.poolings),
+        )
+        states = len(self.precisions)
+        per_layer = len(self.mlp_ratios) * states**2
+        total: int = prod(map(len, everywhere)) * states**2 * sum(per_layer**depth for depth in self.depths)
+        return total
+
+
+def token_count(side: int, patch: int) -> int:
+    """Return how many patches tile a square picture.
+
+    Raises:
+        DegenerateArchitectureError: the patch is larger than the picture, does not divide it, or leaves fewer than
+            4 tokens, among which attention has nothing to weigh.
+    """
+    if patch > side:
+        raise DegenerateArchitectureError(
+            f"patch of {patch} pixels is larger than the picture of {side}x{side}; expected at most {side // 2}"
+        )
+    if side % patch:
+        raise DegenerateArchitectureError(
+            f"patch of {patch} pixels does not divide the resolution of {side}; expected a divisor of {side}"
+        )
+    tokens = (side // patch) ** 2
+    if tokens < MIN_TOKENS:
+        raise DegenerateArchitectureError(
+            f"patch of {patch} pixels leaves {tokens} token of a picture of {side}x{side}; "
+            f"expected at least {MIN_TOKENS}. Take a smaller patch or a larger resolution."
+        )
+    return tokens

@@ -1,0 +1,15 @@
+"""All runtimes of the package pass the suite that the package ships."""
+
+from nas.protocols import Runtime
+from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.testing.runtime_suite import RuntimeSuite
+
+
+class TestOnnxRuntime(RuntimeSuite):
+    def make_runtime(self) -> Runtime:
+        return OnnxRuntime()
+
+
+class TestOnnxRuntimeWithoutSpinning(RuntimeSuite):
+    def make_runtime(self) -> Runtime:
+        return OnnxRuntime(spinning=False)

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import pytest
+
+from nas.data import Task
+from nas.device import Device
+from nas.evaluate import Screen
+from nas.measurement import Measurement
+from nas.objective import Objective
+from nas.search.front import complete, front_of
+from nas.search.settle import settle_front, within_noise
+from nas.store import StudyStore
+from nas.testing.synthetic import MacsLatency, synthetic_evaluation
+from search_spaces.toy import Toy
+
+AXES = (Objective("accuracy", "maximize", "", None, 0.0), Objective("latency_ms", "minimize", "ms", None, 5.0))
+
+
+def reading(median, spread=0.01):
+    return Measurement(median, median, spread, 200, 5, "ms", "d", "r", 0.0, 1.0, 0.01)
+
+
+class FakeComparer:
+    """Answers by a table of model folder to true latency, and remembers what it was asked."""
+
+    def __init__(self, truth, spread=0.01):
+        self.truth, self.spread, self.asked = truth, spread, []
+
+    def compare(self, models, rounds):
+        names = [model.parent.name for model in models]
+        self.asked.append((names, rounds))
+        return [reading(self.truth[name], self.spread) for name in names]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A store of complete candidates, values given as (accuracy, latency_ms)."""
+    space = Toy(Task("image_classification", 1, 10), (8,))
+    screen = Screen(space, Device("fake", "x86_64", 1), MacsLatency(), {}, AXES)
+    architectures = list(space.enumerate())
+    store = StudyStore(tmp_path / "store.sqlite")
+
+    def add(name, accuracy, latency_ms):
+        evaluation = synthetic_evaluation(screen, architectures.pop())
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").touch()
+        values = {**evaluation.values, "accuracy": accuracy, "latency_ms": latency_ms}
+        provenance = {"latency_ms": reading(latency_ms).to_dict()}
+        store.add_trial(
+            "complete",
+            replace(evaluation, values=values, provenance=provenance, folder=f"models/{name}"),
+            {},
+        )
+
+    return store, tmp_path, add
+
+
+def names(store):
+    return [evaluation.folder.split("/")[1] for _, evaluation in front_of(complete(store), AXES)]
+
+
+def test_new_readings_replace_the_searchs_and_keep_them_beside(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+    add("b", 0.8, 1.0)
+    assert settle_front(store, folder, FakeComparer({"a": 2.5, "b": 1.5}), AXES) == []
+    values = [evaluation.values for _, evaluation in complete(store)]
+    assert [(v["latency_ms"], v["search_latency_ms"]) for v in values] == [(2.5, 2.0), (1.5, 1.0)]
+
+
+def test_a_member_that_was_lucky_leaves_and_what_it_hid_is_measured_too(study):
+    store, folder, add = study
+    add("lucky", 0.9, 1.0)
+    add("hidden", 0.85, 1.5)
+    add("best", 0.95, 3.0)
+    comparer = FakeComparer({"lucky": 2.0, "hidden": 1.5, "best": 3.0})
+    assert settle_front(store, folder, comparer, AXES) == []
+    assert names(store) == ["best", "lucky", "hidden"]
+    assert [sorted(asked) for asked, _ in comparer.asked] == [["best", "lucky"], ["best", "hidden", "lucky"]]
+
+
+def test_what_stays_within_noise_is_said_after_longer_measuring(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+    add("b", 0.9, 2.01)
+    add("c", 0.91, 2.02)
+    comparer = FakeComparer({"a": 2.0, "b": 2.01, "c": 2.02}, spread=0.05)
+    notes = settle_front(store, folder, comparer, AXES, attempts=3)
+    assert [rounds for _, rounds in comparer.asked] == [10, 20, 40]
+    assert notes
+    assert "within noise" in notes[0]
+    assert store.get("within_noise") == notes
+
+
+def test_order_by_another_objective_is_no_matter_of_noise(study):
+    store, _, add = study
+    add("a", 0.9, 2.0)
+    add("b", 0.8, 1.0)
+    axes = (*AXES, Objective("macs", "minimize"))
+    members = complete(store)
+    members = [
+        (members[0][0], replace(members[0][1], values={**members[0][1].values, "macs": 9, "latency_ms": 2.0})),
+        (members[1][0], replace(members[1][1], values={**members[1][1].values, "macs": 5, "latency_ms": 2.0})),
+    ]
+    assert within_noise(members, axes) == []
+
+
+def test_without_latency_nothing_is_measured(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+    comparer = FakeComparer({})
+    assert settle_front(store, folder, comparer, AXES[:1]) == []
+    assert comparer.asked == []
