@@ -58,7 +58,7 @@ class ConvNet(BlockSpace):
     resolutions: Sequence[int]
     stem_widths: Sequence[int] = (8, 16)
     strides: Sequence[str] = ("1122", "1212", "1222", "2112", "2122", "2212")
-    widths: Sequence[Sequence[int]] = ((8, 12, 16, 24), (16, 24, 32, 48), (32, 48, 64, 96))
+    widths: Sequence[Sequence[int]] = ((8, 12, 16, 20), (16, 24, 32, 40), (32, 48, 64, 96))
     depths: Sequence[int] = (1, 2, 3)
     blocks: Sequence[str] = BLOCKS
     kernels: Sequence[int] = (3, 5, 7)

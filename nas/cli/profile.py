@@ -13,7 +13,7 @@ from rich.markup import escape
 from nas.cli import tables
 from nas.config.instantiate import instantiate
 from nas.device import Device
-from nas.errors import ConfigError, ModelFileError
+from nas.errors import ConfigError, ModelFileError, closest
 from nas.measure.local import LocalMeter
 from nas.measurement import Measurement
 from nas.protocols import OperatorTime, Runtime
@@ -49,7 +49,9 @@ def run(config: dict[str, Any]) -> int:
 
 def _nearby(model: Path) -> str:
     found = sorted(path.name for path in model.parent.glob("*.onnx")) if model.parent.is_dir() else []
-    return f"{model.parent}/ has {', '.join(found[:5]) or 'none'}."
+    guess = closest(model.name, found)
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    return f"{model.parent}/ has {', '.join(found[:5]) or 'none'}.{hint}"
 
 
 def _device(config: Mapping[str, Any]) -> Device:

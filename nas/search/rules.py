@@ -93,6 +93,6 @@ def _knee(front: Sequence[Values], objectives: Sequence[Objective]) -> tuple[int
     chosen = int(np.argmin(distance))
     axes = ", ".join(objective.metric for objective in objectives)
     return chosen, (
-        f"knee: nearest to the ideal point of the front's {len(front)} members (distance {distance[chosen]:.2f}; "
+        f"nearest to the ideal point of the front's {len(front)} members (distance {distance[chosen]:.2f}; "
         f"{axes} scaled to the front's range, costs by their logarithm)"
     )

@@ -247,8 +247,11 @@ def test_group_of_another_verb_is_named() -> None:
     assert text == "unknown group for nas profile 'space'; have cost, device, runtime."
 
 
-def test_missing_values_are_named() -> None:
-    assert complaint("data=imagefolder") == "data.path is missing; give data.path=VALUE."
+def test_missing_values_are_named(tmp_path: Path) -> None:
+    own = _own(tmp_path, "data/mine.yaml", "path: ???\nlicence: ???\nresolutions: [8]\n")
+    assert complaint("data=mine", own=own) == (
+        "data.licence, data.path are missing; give data.licence=VALUE data.path=VALUE."
+    )
     assert complaint(verb="profile") == "model is missing; give nas profile MODEL.onnx."
 
 
@@ -368,10 +371,9 @@ def test_sweep_over_a_changeable_key_makes_two_studies() -> None:
 
 
 def test_show_prints_what_may_still_be_missing() -> None:
-    text = show(Request("search", ("data=imagefolder", "budget=7")))
-    config = yaml.safe_load(text)
+    assert yaml.safe_load(show(Request("profile")))["model"] == "???"
+    config = yaml.safe_load(show(Request("search", ("budget=7",))))
     assert config["budget"] == 7
-    assert config["data"]["path"] == "???"
     assert config["space"]["resolutions"] == "${data.resolutions}"
     assert "hydra" not in config
 

@@ -6,6 +6,7 @@ import torch
 
 from nas.architecture import Precision
 from nas.data import Task
+from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_fp32
 from nas.runtime.onnx_graph import graph_from_onnx
 from search_spaces.convnet import ConvNet
@@ -131,3 +132,17 @@ def test_unknown_blocks_say_how_to_register():
         build_block("mystery")
     with pytest.raises(TypeError, match=r"lower_block\.register"):
         lower_block("mystery", None, None)
+
+
+def test_quantized_file_has_the_precision_and_bytes_that_were_lowered(tmp_path):
+    space, rng = ConvNet(TASK, [16], activations=["relu"]), np.random.default_rng(4)
+    pictures = rng.standard_normal((8, 3, 16, 16)).astype(np.float32)
+    for _ in range(2):
+        architecture = space.sample(rng)
+        assert len(set(architecture.precision.values())) == 2
+        export_fp32(space.build(architecture), tmp_path / "x.onnx", 3, 16, 16)
+        quantize_static(tmp_path / "x.onnx", tmp_path / "q.onnx", pictures, architecture.precision)
+        quantized, lowered = graph_from_onnx(tmp_path / "q.onnx"), space.lower(architecture)
+        assert {op.name: op.dtype for op in quantized.mac_ops} == {op.name: op.dtype for op in lowered.mac_ops}
+        assert quantized.macs == lowered.macs
+        assert quantized.weight_bytes == lowered.weight_bytes
