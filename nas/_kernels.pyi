@@ -34,7 +34,8 @@ def measure_peaks(seconds: float) -> _MeasuredPeaks:
     4 times the last-level cache. The GIL is released meanwhile.
 
     Args:
-        seconds: time to spend, more than 0 and at most 60. At least one burst or pass is made for each figure.
+        seconds: time to spend, more than 0 and at most 60. At least one burst or eight passes over memory are made
+            whatever the time.
 
     Raises:
         ValueError: ``seconds`` is out of range, or ``NAS_FORCE_ISA`` names an ISA that is unknown or not available.

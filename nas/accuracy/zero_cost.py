@@ -102,7 +102,7 @@ class Synflow:
             ones = torch.ones((1, *images.shape[1:]), dtype=torch.float64)
             scratch(ones).sum().backward()
             flow = sum(
-                float((parameter.grad * parameter).abs().sum())
+                float((parameter.grad * parameter.detach()).abs().sum())
                 for parameter in scratch.parameters()
                 if parameter.grad is not None and parameter.ndim >= 2
             )
@@ -182,12 +182,14 @@ class _SignKernel(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _add(self, inputs: Tensor) -> None:
-        if len(inputs) != len(self.kernel):
+        pictures = len(self.kernel)
+        # Transformers may fold the tokens into the leading axis: (batch * tokens, features), pictures outermost.
+        if inputs.ndim < 2 or len(inputs) % pictures:
             return
         if not torch.isfinite(inputs).all():
             raise CandidateError("nan", "activations of the untrained network are not finite")
         # With codes of +1 and -1, agreements = (units + codes codes^T) / 2.
-        codes = (inputs.flatten(1) > 0).float() * 2.0 - 1.0
+        codes = (inputs.reshape(pictures, -1) > 0).float() * 2.0 - 1.0
         units = codes.shape[1]
         self.kernel += (units + (codes @ codes.T).double().numpy()) / 2.0
         self.units += units

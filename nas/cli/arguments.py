@@ -108,7 +108,9 @@ def _split(words: Sequence[str]) -> tuple[list[str], set[str], dict[str, str]]:
         elif flag in _VALUED:
             given = value if equals else next(rest, None)
             if not given:
-                raise ConfigError(f"{flag} needs a value, such as {flag} {'job' if _VALUED[flag] == 'cfg' else 'PATH'}.")
+                raise ConfigError(
+                    f"{flag} needs a value, such as {flag} {'job' if _VALUED[flag] == 'cfg' else 'PATH'}."
+                )
             values[_VALUED[flag]] = given
         else:
             raise _unknown_flag(flag, value)

@@ -11,6 +11,8 @@ from typing import Any
 
 from nas.errors import ConfigError, unknown_name
 
+STORE = "store.sqlite"  # what makes a folder a study
+
 # About one call: always as asked for, also when an old study goes on.
 _OF_THE_CALL = ("folder", "output", "progress", "resume", "overrides", "config_dir")
 # May change while a study goes on, because no evaluation depends on them.
@@ -53,11 +55,8 @@ def find_study(study: str, folder: str | Path) -> Path:
 
 
 def studies(folder: str | Path) -> list[str]:
-    """Return the names of the studies in ``folder``, newest first."""
-    root = Path(folder)
-    if not root.is_dir():
-        return []
-    found = [path for path in root.iterdir() if path.is_dir() and path.name != "mlflow" and path.name[0] not in "._"]
+    """Return the names of the studies in ``folder``, newest first: the folders that hold a store."""
+    found = [path.parent for path in Path(folder).glob(f"*/{STORE}")]
     return [path.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
 
 

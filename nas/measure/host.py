@@ -114,7 +114,7 @@ def limit_memory(extra_mib: int) -> None:
 
 @dataclass
 class PeakMemory:
-    """Peak of the resident memory beyond what was resident at the start, read from the kernel."""
+    """Peak of the resident memory beyond that at the start, as the kernel counts it: within about 0.5 MiB."""
 
     _before_kib: int = field(init=False, default=0)
 

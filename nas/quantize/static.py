@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Precision
-from nas.errors import CandidateError, ConfigError, ModelFileError
+from nas.errors import CandidateError, ConfigError
+from nas.quantize.barrier import keep_float
 from nas.runtime.model_file import check_model_file
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def quantize_static(
     """
     _check_request(calibration, {**precision, "default": default})
     model = check_model_file(fp32)
+    _check_finite(model, calibration)
     chosen = quantized_nodes(model, precision, default)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
@@ -199,21 +201,32 @@ def _quantize(
         except Exception as error:
             kind = "nan" if "nan" in str(error).lower() else "error"
             raise CandidateError(kind, f"quantization failed: {type(error).__name__}: {str(error)[:300]}") from error
-    if not target.is_file():
-        raise ModelFileError(f"the quantizer wrote nothing to {target}; expected a quantized model")
-    _check_scales(target)
+    written = onnx.load_model(target)
+    _check_scales(written)
+    if keep_float(written):
+        onnx.save_model(written, target)
 
 
 def _properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _check_scales(path: Path) -> None:
+def _check_finite(model: onnx.ModelProto, calibration: NDArray[np.float32]) -> None:
+    # The quantizer's smallest and largest values pass over NaN in silence.
     import onnx
 
-    graph = onnx.load_model(path).graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
+    if not np.isfinite(calibration).all():
+        raise CandidateError("nan", "the calibration pictures hold values that are not finite")
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
+            raise CandidateError("nan", f"weight '{tensor.name}' holds values that are not finite")
+
+
+def _check_scales(model: onnx.ModelProto) -> None:
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
         if node.op_type == "QuantizeLinear" and node.input[1] in stored:
             scale = onnx.numpy_helper.to_array(stored[node.input[1]])
             if not np.isfinite(scale).all():

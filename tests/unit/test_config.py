@@ -256,7 +256,7 @@ def test_missing_values_are_named(tmp_path: Path) -> None:
 
 
 def test_missing_study_lists_those_that_exist(tmp_path: Path) -> None:
-    (tmp_path / "toy-digits-0").mkdir()
+    _own(tmp_path, "toy-digits-0/store.sqlite", "")
     assert complaint(f"folder={tmp_path}", verb="front") == (
         f"study is missing; give nas front STUDY. Found in {tmp_path}/: toy-digits-0."
     )
@@ -421,7 +421,7 @@ def test_study_name_is_a_safe_folder() -> None:
 
 
 def test_find_study_by_name_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "runs" / "toy-digits-1").mkdir(parents=True)
+    _own(tmp_path, "runs/toy-digits-1/store.sqlite", "")
     (tmp_path / "runs" / "mlflow").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find_study("toy-digits-1", "runs") == Path("runs/toy-digits-1")
@@ -435,7 +435,7 @@ def test_find_study_by_name_and_by_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_studies_are_newest_first(tmp_path: Path) -> None:
     for age, name in enumerate(("old", "new")):
-        (tmp_path / name).mkdir()
+        _own(tmp_path, f"{name}/store.sqlite", "")
         os.utime(tmp_path / name, (age, age))
     assert studies(tmp_path) == ["new", "old"]
 

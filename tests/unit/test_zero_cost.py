@@ -69,6 +69,15 @@ def test_naswot_sees_activations_that_are_functions():
     assert Naswot().score(Functional(), IMAGES, LABELS) == Naswot().score(_one_layer(nn.GELU()), IMAGES, LABELS)
 
 
+def test_naswot_reads_tokens_folded_into_the_batch():
+    class Folded(nn.Module):
+        def forward(self, images):
+            return torch.relu(images.reshape(-1, 1)).reshape(len(images), -1)
+
+    whole = nn.Sequential(nn.Flatten(), nn.ReLU())
+    assert Naswot().score(Folded(), IMAGES, LABELS) == Naswot().score(whole, IMAGES, LABELS)
+
+
 def test_naswot_stays_finite_for_equal_pictures():
     assert math.isfinite(Naswot().score(_one_layer(nn.ReLU()), IMAGES[:1].repeat(4, 1, 1, 1), LABELS))
 

@@ -58,7 +58,7 @@ struct MeasuredPeaks {
 MeasuredPeaks measure_peaks(double seconds);
 
 // Billion bytes read per second from a buffer of 4 times the last-level cache (64 MiB at least, a quarter of the free
-// memory at most), best of the passes that fit in `seconds`.
+// memory at most), best of the passes that fit in `seconds` and of 8 at least.
 double read_bandwidth_gbs(double seconds);
 
 }  // namespace nas
