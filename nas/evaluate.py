@@ -313,14 +313,16 @@ class Evaluator:
     def _export(
         self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Preprocessing
     ) -> None:
-        from nas.quantize.static import quantize_static
+        from nas.quantize.static import needs_reduced_range, quantize_static
         from nas.quantize.torch_to_onnx import export_fp32
 
         channels = self.dataset.task.channels
         full = target / "model_fp32.onnx"
         export_fp32(module, full, channels, preprocessing.height, preprocessing.width)
         calibration, _ = self._training_pictures(preprocessing, self.calibration_images)
-        quantize_static(full, target / "model.onnx", calibration, architecture.precision, Precision.FP32)
+        known = self.screen.device.fingerprint
+        reduced = known is not None and needs_reduced_range(known.isa, known.features)
+        quantize_static(full, target / "model.onnx", calibration, architecture.precision, Precision.FP32, reduced)
 
     def score(self, model: Path, preprocessing: Preprocessing, split: str) -> float:
         """Return the share of right answers of a model file on a split."""

@@ -100,13 +100,13 @@ class ShortTraining:
         max_seconds: deadline in seconds of training, waits for the gate left out; None for none.
     """
 
-    epochs: int = 12
+    epochs: int = 6
     batch_size: int = 32
-    learning_rate: float = 6e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.1
-    patience: int | None = 6
+    patience: int | None = 3
     augment: Literal["none", "crop", "crop_flip"] = "none"
     crop_share: float = 0.125
     cutout_share: float = 0.0

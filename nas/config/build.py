@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nas.accuracy.zero_cost import ZeroCost
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.study import find_study, identity, resumed
 from nas.errors import ConfigError, ExportError, StoreError
+from nas.evaluate import Trainer
 from nas.evaluation import Evaluation
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
@@ -317,7 +317,7 @@ def _settle(parts: Parts, store: StudyStore) -> list[str]:
 
 def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:
     """Export what the rule picks, or say why nothing ships."""
-    if isinstance(parts.accuracy, ZeroCost):
+    if not isinstance(parts.accuracy, Trainer):
         return None, "nothing ships: accuracy=zero_cost trains no candidate; search with accuracy=short_training"
     try:
         shipper.choose(rule)

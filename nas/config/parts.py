@@ -10,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.accuracy.zero_cost import ZeroCost
 from nas.architecture import Architecture
 from nas.config.instantiate import instantiate
 from nas.data import ImageDataset, Preprocessing
 from nas.device import Device
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Screen, Trainer, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, Scorer, Screen, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.local import LocalMeter
@@ -93,9 +92,9 @@ class Parts:
         return model
 
     @cached_property
-    def accuracy(self) -> Trainer | ZeroCost:
+    def accuracy(self) -> Trainer | Scorer:
         """Short training, or a zero-cost score in its place."""
-        accuracy: Trainer | ZeroCost = instantiate(self.config["accuracy"])
+        accuracy: Trainer | Scorer = instantiate(self.config["accuracy"])
         return accuracy
 
     @cached_property
@@ -144,7 +143,7 @@ class Parts:
         Raises:
             ConfigError: with what could be done.
         """
-        scored = isinstance(self.accuracy, ZeroCost)
+        scored = not isinstance(self.accuracy, Trainer)
         have = {"size_kib", "macs", "params", "latency_ms", "proxy_score" if scored else "accuracy"}
         if not scored:
             have.add("accuracy_fp32")

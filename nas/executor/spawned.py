@@ -179,7 +179,12 @@ class SpawnedExecutor:
             log = str(self._log) if self._log else None
             arguments = (there, self._factory, self._config, self._memory_limit_mib, log)
             process = self._context.Process(target=worker_main, args=arguments, daemon=True)
-            process.start()
+            # A worker that is still importing must not answer Ctrl-C with a traceback: it inherits the mask.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             there.close()
             self._workers.append(_Worker(process, here, deadline_s=time.monotonic() + _START_LIMIT_S))
 

@@ -6,8 +6,9 @@ on one AMD Zen 4 core (MobileNet-like networks on 32 x 32 pictures, a vision tra
 
 - Convolutional blocks: with activations, Add, Mul, Sigmoid and pooling in the set the network takes 0.45 to 0.66 of
   the time of fp32, without them 0.65 to 1.04, since the chain falls back to float between two convolutions.
-- Blocks with attention or token-wise layers (those that hold a MatMul): weight MatMuls only, their outputs left in
-  float, 0.65; everything in the set 0.93, because Softmax, GELU and the bias additions are slower in 8 bits.
+- Blocks that work on tokens (those that hold a MatMul, a layer normalization or a transposition): weight products only,
+  their outputs left in float, 0.65; everything in the set 0.93, because Softmax, GELU and the bias additions are slower
+  in 8 bits.
 - Outputs of Gemm stay in float: no slower, and a classifier's logits lose a fifth less.
 """
 
@@ -33,12 +34,14 @@ from nas.runtime.model_file import check_model_file
 if TYPE_CHECKING:
     import onnx
 
-# Ops that bear weights; in a block with a MatMul only these are quantized.
+# Ops that bear weights; in a block that works on tokens only these are quantized.
 WEIGHT_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 CHAIN_OPS = frozenset(
     {"Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Pad"}
     | {"Relu", "Reshape", "Resize", "Sigmoid", "Squeeze", "Transpose", "Unsqueeze"}
 )
+# Marks of a block that works on tokens.
+TOKEN_OPS = frozenset({"MatMul", "LayerNormalization", "RMSNormalization", "Transpose"})
 FLOAT_OUTPUT_OPS = ("MatMul", "Gemm")
 CALIBRATION_BATCH = 16
 
@@ -96,7 +99,7 @@ def quantized_nodes(
     stored |= {
         output for node in model.graph.node if node.op_type in ("Constant", "Identity") for output in node.output
     }
-    attention = {block_of(node.name) for node in model.graph.node if node.op_type == "MatMul"}
+    tokens = {block_of(node.name) for node in model.graph.node if node.op_type in TOKEN_OPS}
     quantized: dict[str, bool] = {}
     chosen: list[str] = []
     bears_weights = False
@@ -110,7 +113,7 @@ def quantized_nodes(
         else:
             wanted = default is Precision.INT8 or all(quantized.get(name, False) for name in feeding)
         weights = node.op_type in WEIGHT_OPS and any(name in stored for name in node.input[1:2])
-        chain = node.op_type in CHAIN_OPS and block not in attention
+        chain = node.op_type in CHAIN_OPS and block not in tokens
         quantized[node.name] = wanted and (weights or chain)
         if quantized[node.name]:
             chosen.append(node.name)

@@ -87,7 +87,7 @@ class MlflowTracker:
                 return f"nothing was given to MLflow at {self._address.shown}"
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_done() or self._stopped, 1e9)
+            self._changed.wait_for(lambda: self._is_done() or self._stopped, timeout_s)
             self._stopped = True
             self._changed.notify_all()
             return self._opened() if self._is_done() else self._left()
