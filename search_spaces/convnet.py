@@ -56,9 +56,9 @@ class ConvNet(BlockSpace):
 
     task: Task
     resolutions: Sequence[int]
-    stem_widths: Sequence[int] = (8, 16)
+    stem_widths: Sequence[int] = (4, 8, 16)
     strides: Sequence[str] = ("1122", "1212", "1222", "2112", "2122", "2212")
-    widths: Sequence[Sequence[int]] = ((8, 12, 16, 20), (16, 24, 32, 40), (32, 48, 64, 96))
+    widths: Sequence[Sequence[int]] = ((4, 8, 16, 24), (8, 16, 32, 48), (16, 32, 64, 96))
     depths: Sequence[int] = (1, 2, 3)
     blocks: Sequence[str] = BLOCKS
     kernels: Sequence[int] = (3, 5, 7)

@@ -12,7 +12,7 @@ from nas.objective import Objective
 from nas.search.front import Members, complete, front_of
 from nas.store import StudyStore
 
-# Two medians are told apart when they lie further apart than this many of their spreads, added in quadrature.
+# Two medians are told apart when they lie further apart than this many of their blocks' spreads, added in quadrature.
 _SPREADS = 2.0
 
 
@@ -93,4 +93,8 @@ def within_noise(members: Members, objectives: Sequence[Objective]) -> list[str]
 
 
 def _spread(evaluation: Evaluation) -> float:
-    return float(evaluation.provenance["latency_ms"].get("spread") or 0.0)
+    """Return the spread between blocks in milliseconds: that of single runs says little about their median."""
+    origin = evaluation.provenance["latency_ms"]
+    if origin.get("anchor_ratio") and origin.get("anchor_spread") is not None:
+        return float(origin["anchor_spread"] / origin["anchor_ratio"] * origin["median"])
+    return float(origin.get("spread") or 0.0)

@@ -17,7 +17,7 @@ AXES = (Objective("accuracy", "maximize", "", None, 0.0), Objective("latency_ms"
 
 
 def reading(median, spread=0.01):
-    return Measurement(median, median, spread, 200, 5, "ms", "d", "r", 0.0, 1.0, 0.01)
+    return Measurement(median, median, spread, 200, 5, "ms", "d", "r", 0.0, 2.0, 2.0 * spread / median)
 
 
 class FakeComparer:
