@@ -150,6 +150,7 @@ class LatencyModel(Protocol):
         ...
 
 
+@runtime_checkable
 class EnergyModel(Protocol):
     """Predicts energy from a lowered graph."""
 

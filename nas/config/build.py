@@ -232,7 +232,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     parts.check_sources()
     make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
     if store.get("objectives") is None:
-        objectives = resolve_references(parts.objectives, parts.screen)
+        objectives = resolve_references(parts.objectives, parts.screen, parts.any_energy_model)
         store.put("objectives", [asdict(objective) for objective in objectives])
         store.put("started", time.time())
     store.put("study", config["study"])

@@ -91,6 +91,12 @@ class Parts:
         model: EnergyModel = instantiate(self.config["cost"]["model"])
         return model
 
+    @property
+    def any_energy_model(self) -> EnergyModel | None:
+        """The estimate of the energy even where energy is measured, for what needs no more than its magnitude."""
+        model = self.latency_model
+        return model if isinstance(model, EnergyModel) else None
+
     @cached_property
     def accuracy(self) -> Trainer | Scorer:
         """Short training, or a zero-cost score in its place."""

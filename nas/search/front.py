@@ -16,7 +16,7 @@ from nas.evaluation import Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
-from nas.protocols import OperatorTime, SearchSnapshot, ShippedModel
+from nas.protocols import EnergyModel, OperatorTime, SearchSnapshot, ShippedModel
 from nas.store import StudyStore
 
 Members = list[tuple[int, Evaluation]]
@@ -38,7 +38,9 @@ def round_up(value: float) -> float:
     return 10.0 * power
 
 
-def resolve_references(objectives: Sequence[Objective], screen: Screen) -> tuple[Objective, ...]:
+def resolve_references(
+    objectives: Sequence[Objective], screen: Screen, energy_model: EnergyModel | None = None
+) -> tuple[Objective, ...]:
     """Fill in missing references without running anything, so that searches of one space and device share them.
 
     A maximised metric gets 0. A cost gets its bound, or the 90th percentile over 128 architectures drawn with seed 0,
@@ -49,6 +51,7 @@ def resolve_references(objectives: Sequence[Objective], screen: Screen) -> tuple
     Args:
         objectives: axes; those that have a reference keep it.
         screen: lowers and predicts.
+        energy_model: gives energy its reference; without one it has none.
     """
     if all(objective.reference is not None for objective in objectives):
         return tuple(objectives)
@@ -61,7 +64,10 @@ def resolve_references(objectives: Sequence[Objective], screen: Screen) -> tuple
         costs = {name: estimate.value for name, estimate in estimates.items()}
         if estimates["latency_ms"].provenance == "modelled":
             costs["latency_ms"] *= _MODELLED_LATENCY_FACTOR
-        drawn.append({**costs, "memory_kib": (graph.weight_bytes + graph.activation_bytes) / 1024})
+        costs["memory_kib"] = (graph.weight_bytes + graph.activation_bytes) / 1024
+        if energy_model is not None:
+            costs["energy_mj"] = energy_model.predict_energy(graph, screen.device).value
+        drawn.append(costs)
     resolved = []
     for objective in objectives:
         reference = objective.reference
@@ -123,8 +129,9 @@ def front_of(members: Members, objectives: Sequence[Objective]) -> Members:
 def hypervolume_of(members: Members, objectives: Sequence[Objective]) -> float:
     """Return the hypervolume of the members as a share of the box from the origin to the reference point.
 
-    For a maximised metric the box reaches from the reference to 1; for a cost from 0 to the reference. A study
-    without a complete reference point gives NaN.
+    For a maximised metric the box reaches from the reference to 1, which suits a share such as accuracy; a proxy score
+    has no such end, so there the volume can exceed 1 and compares searches on the same proxy only. For a cost the box
+    reaches from 0 to the reference. A study without a complete reference point gives NaN.
     """
     if any(objective.reference is None for objective in objectives):
         return math.nan
