@@ -51,7 +51,7 @@ class ObjectiveConfig:
     unit: str = _key("", "unit for tables and plots; empty for a share")
     bound: float | None = _key(None, "worst value that is feasible")
     reference: float | None = _key(
-        None, "coordinate of the hypervolume's reference point; null: from space and device, or the bound"
+        None, "of the hypervolume; null: from space and device, or the bound"
     )
 
 
