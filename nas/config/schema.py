@@ -50,9 +50,7 @@ class ObjectiveConfig:
     direction: str = _key(MISSING, "maximize or minimize", choices=("maximize", "minimize"))
     unit: str = _key("", "unit for tables and plots; empty for a share")
     bound: float | None = _key(None, "worst value that is feasible")
-    reference: float | None = _key(
-        None, "of the hypervolume; null: from space and device, or the bound"
-    )
+    reference: float | None = _key(None, "of the hypervolume; null: from space and device, or the bound")
 
 
 @dataclass
