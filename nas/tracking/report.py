@@ -146,7 +146,8 @@ def _table(snapshot: SearchSnapshot) -> list[str]:
             origin = evaluation.provenance.get(axis.metric, {})
             spread = origin.get("spread", origin.get("std"))
             cells.append(show(axis, evaluation.values[axis.metric], spread).removesuffix(f" {axis.unit}"))
-        made = {str(origin.get("provenance", "?")) for origin in evaluation.provenance.values()}
+        origins = [evaluation.provenance.get(axis.metric, {}) for axis in snapshot.objectives]
+        made = {str(origin.get("provenance", "?")) for origin in origins}
         cells += [precision_summary(evaluation.architecture), ", ".join(sorted(made))]
         cells.append("ships" if snapshot.shipped and snapshot.shipped.trial == trial else "")
         rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")

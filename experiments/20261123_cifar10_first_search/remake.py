@@ -1,0 +1,280 @@
+"""Remakes the experiment: python experiments/20261123_cifar10_first_search/remake.py --data FOLDER [--budget 40].
+
+A search that was cut off goes on where it was when the command is repeated; one that is done is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from report import card, machine, search, table, write_between
+
+from nas.config.parts import Parts
+from nas.evaluation import Evaluation
+from nas.pareto import hypervolume, non_dominated
+from nas.search.front import complete, front_of, study_objectives
+from nas.store import StudyStore
+
+ROOT = Path("runs/experiments/cifar10_first_search")
+REFERENCE_MS = 2.0
+ROUNDS = 30
+SPACES = ("convnet", "transformer")
+SAMPLERS = ("tpe", "random")
+COMMON = [
+    "data=cifar10",
+    "data.train_images=10000",
+    "data.validation_images=2000",
+    "accuracy=cifar10",
+    "accuracy.epochs=6",
+    "objective=accuracy_latency",
+    f"objective.latency_ms.reference={REFERENCE_MS}",
+    "seed=0",
+]
+OF_SPACE = {
+    "convnet": ["space=convnet", "data.resolutions=[24,32]", "limits.macs=12000000"],
+    "transformer": ["space=transformer", "data.resolutions=[32]", "space.patches=[4,8]", "limits.macs=12000000"],
+    "reference": ["space=reference", "data.resolutions=[32]", "space.widths=[0.25,0.5]", "limits.macs=12000000"],
+}
+
+
+@dataclass
+class Point:
+    """A network of one of the searches, timed and scored again with all others.
+
+    Args:
+        search: name of its search.
+        trial: number there.
+        evaluation: as the search recorded it.
+        model: quantized file.
+        test: share of the 10,000 test pictures that the quantized file gets right.
+        latency_ms: median of the interleaved timing.
+        spread_ms: between its blocks.
+    """
+
+    search: str
+    trial: int
+    evaluation: Evaluation
+    model: Path
+    test: float
+    latency_ms: float = 0.0
+    spread_ms: float = 0.0
+
+
+def run_searches(data: Path, budget: int) -> dict[str, dict[str, Any]]:
+    """Run what is not done yet, each at most an hour, and return the report of each search."""
+    reports = {}
+    for space in SPACES:
+        for sampler in SAMPLERS:
+            name = f"{space}_{sampler}"
+            words = [*OF_SPACE[space], f"sampler={sampler}", f"budget={budget}", "hours=0.95"]
+            reports[name] = run_once(name, data, words)
+    reports["reference"] = run_once(
+        "reference", data, [*OF_SPACE["reference"], "sampler=random", "budget=16", "keep=all"]
+    )
+    return reports
+
+
+def run_once(name: str, data: Path, words: list[str]) -> dict[str, Any]:
+    """Return the report of a search that is done, or run it."""
+    done = ROOT / f"{name}.json"
+    if not done.is_file():
+        report = search(*words, *COMMON, f"data.path={data}", f"study={name}", f"folder={ROOT}")
+        done.write_text(json.dumps(report))
+    report: dict[str, Any] = json.loads(done.read_text())
+    return report
+
+
+def collect(names: list[str]) -> list[Point]:
+    """Score the fronts, and all reference networks, on the test pictures, and time them all in one process."""
+    points, meter = [], None
+    for name in names:
+        folder = ROOT / name
+        store = StudyStore(folder / "store.sqlite")
+        objectives = study_objectives(store)
+        parts = Parts(store.get("config"), folder, objectives)
+        members = complete(store) if name == "reference" else front_of(complete(store), objectives)
+        for number, evaluation in members:
+            model = folder / evaluation.folder / "model.onnx"
+            test = parts.evaluator.score(model, parts.preprocessing(evaluation.architecture), "test")
+            points.append(Point(name, number, evaluation, model, test))
+        meter = parts.meter
+        store.close()
+    assert meter is not None
+    for point, reading in zip(points, meter.compare([point.model for point in points], ROUNDS), strict=True):
+        point.latency_ms = reading.median
+        point.spread_ms = (reading.anchor_spread or 0.0) / (reading.anchor_ratio or 1.0) * reading.median
+    return points
+
+
+def share_of_box(points: list[Point]) -> float:
+    """Return the hypervolume over (test accuracy, latency), as a share of the box up to the reference."""
+    return hypervolume([[-point.test, point.latency_ms] for point in points], [0.0, REFERENCE_MS]) / REFERENCE_MS
+
+
+def summary(reports: dict[str, dict[str, Any]], points: list[Point]) -> str:
+    """Return one row per search."""
+    rows = []
+    for name, report in reports.items():
+        mine = [point for point in points if point.search == name]
+        front = [
+            p for p, keep in zip(mine, non_dominated([[-p.test, p.latency_ms] for p in mine]), strict=True) if keep
+        ]
+        best, fastest = max(mine, key=lambda p: p.test), min(mine, key=lambda p: p.latency_ms)
+        shipped = card(report)
+        rows.append(
+            [
+                name,
+                ", ".join(f"{count} {state}" for state, count in report["trials"].items()),
+                f"{report['elapsed_s'] / 60:.0f}",
+                len(front),
+                f"{share_of_box(mine):.4f}",
+                f"{best.test:.2%} at {best.latency_ms:.3f}",
+                f"{fastest.test:.2%} at {fastest.latency_ms:.3f}",
+                f"{shipped['accuracy']['test_quantized']:.2%}" if shipped else report["reason"],
+            ]
+        )
+    columns = [
+        "search",
+        "trials",
+        "minutes",
+        "front",
+        "hypervolume",
+        "best test accuracy, ms",
+        "fastest, ms",
+        "shipped, test",
+    ]
+    return table(columns, rows)
+
+
+def networks(points: list[Point]) -> str:
+    """Return one row per network, the reference networks by name."""
+    rows = []
+    for point in sorted(points, key=lambda p: (p.search, -p.test)):
+        values, choices = point.evaluation.values, point.evaluation.architecture.choices
+        levels = [str(level) for level in point.evaluation.architecture.precision.values()]
+        named = f"{choices['network']} x {choices['width']}" if point.search == "reference" else f"trial {point.trial}"
+        rows.append(
+            [
+                point.search,
+                named,
+                f"{values['accuracy']:.2%}",
+                f"{point.test:.2%}",
+                f"{values['accuracy_fp32']:.2%}",
+                f"{point.latency_ms:.3f} ± {point.spread_ms:.3f}",
+                f"{values['size_kib']:.0f}",
+                f"{values['macs'] / 1e6:.1f} M",
+                f"{levels.count('int8')} of {len(levels)}",
+            ]
+        )
+    columns = [
+        "search",
+        "network",
+        "validation",
+        "test",
+        "validation, fp32",
+        "latency (ms)",
+        "KiB",
+        "MACs",
+        "blocks in int8",
+    ]
+    return table(columns, rows)
+
+
+def verdicts(points: list[Point]) -> str:
+    """Say for each reference network what each search has at its accuracy and at its latency."""
+    lines = []
+    for point in (p for p in points if p.search == "reference"):
+        level = str(next(iter(point.evaluation.architecture.precision.values())))
+        name = f"{point.evaluation.architecture.choices['network']} x {point.evaluation.architecture.choices['width']}, {level}"
+        told = []
+        for search_name in (f"{space}_{sampler}" for space in SPACES for sampler in SAMPLERS):
+            mine = [p for p in points if p.search == search_name]
+            better = [p for p in mine if p.test >= point.test]
+            faster = [p for p in mine if p.latency_ms <= point.latency_ms]
+            speed = (
+                f"{point.latency_ms / min(p.latency_ms for p in better):.2f} x as fast at its accuracy"
+                if better
+                else "never as accurate"
+            )
+            gain = (
+                f"{(max(p.test for p in faster) - point.test) * 100:+.1f} points at its latency"
+                if faster
+                else "never as fast"
+            )
+            told.append(f"{search_name}: {speed}, {gain}")
+        lines.append(f"- **{name}** ({point.test:.2%}, {point.latency_ms:.3f} ms). " + "; ".join(told) + ".")
+    return "\n".join(lines)
+
+
+def picture(points: list[Point], path: Path) -> None:
+    """Draw test accuracy over latency for all searches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    marks = {
+        "convnet_tpe": "o",
+        "convnet_random": "s",
+        "transformer_tpe": "^",
+        "transformer_random": "v",
+        "reference": "*",
+    }
+    colours = {
+        "convnet_tpe": "#0072b2",
+        "convnet_random": "#56b4e9",
+        "transformer_tpe": "#d55e00",
+        "transformer_random": "#e69f00",
+        "reference": "#000000",
+    }
+    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    for name, mark in marks.items():
+        mine = sorted((p for p in points if p.search == name), key=lambda p: p.latency_ms)
+        x, y = [p.latency_ms for p in mine], [100 * p.test for p in mine]
+        size = 140 if name == "reference" else 45
+        axes.scatter(x, y, marker=mark, s=size, color=colours[name], label=name.replace("_", ", "), zorder=3)
+        if name != "reference":
+            axes.plot(x, y, color=colours[name], alpha=0.4, linewidth=1)
+            continue
+        for p in mine:
+            level = str(next(iter(p.evaluation.architecture.precision.values())))
+            text = (
+                f"{p.evaluation.architecture.choices['network']} x {p.evaluation.architecture.choices['width']} {level}"
+            )
+            axes.annotate(text, (p.latency_ms, 100 * p.test), xytext=(6, -10), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("latency of the quantized file [ms, one thread, measured, all interleaved]")
+    axes.set_ylabel("accuracy of the quantized file on 10,000 test pictures [%]")
+    axes.set_title("CIFAR-10, 10,000 training pictures, 6 epochs")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run, collect, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10 in the hub's parquet layout")
+    parser.add_argument("--budget", type=int, default=40, help="candidates per search")
+    arguments = parser.parse_args()
+    ROOT.mkdir(parents=True, exist_ok=True)
+    reports = run_searches(arguments.data, arguments.budget)
+    points = collect(list(reports))
+    readme = HERE / "README.md"
+    write_between(readme, "searches", summary(reports, points))
+    write_between(readme, "verdicts", verdicts(points))
+    write_between(readme, "networks", networks(points))
+    write_between(readme, "machine", f"Machine: {machine(ROOT / 'reference')}.")
+    picture(points, HERE / "fronts.png")
+
+
+if __name__ == "__main__":
+    main()
