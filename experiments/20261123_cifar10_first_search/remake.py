@@ -1,4 +1,4 @@
-"""Remakes the experiment: python experiments/20261123_cifar10_first_search/remake.py --data FOLDER [--budget 40].
+"""Remakes the experiment: python experiments/20261123_cifar10_first_search/remake.py --data FOLDER [--budget 30].
 
 A search that was cut off goes on where it was when the command is repeated; one that is done is not run again.
 """
@@ -30,7 +30,7 @@ SPACES = ("convnet", "transformer")
 SAMPLERS = ("tpe", "random")
 COMMON = [
     "data=cifar10",
-    "data.train_images=10000",
+    "data.train_images=6000",
     "data.validation_images=2000",
     "accuracy=cifar10",
     "accuracy.epochs=6",
@@ -39,9 +39,9 @@ COMMON = [
     "seed=0",
 ]
 OF_SPACE = {
-    "convnet": ["space=convnet", "data.resolutions=[24,32]", "limits.macs=12000000"],
-    "transformer": ["space=transformer", "data.resolutions=[32]", "space.patches=[4,8]", "limits.macs=12000000"],
-    "reference": ["space=reference", "data.resolutions=[32]", "space.widths=[0.25,0.5]", "limits.macs=12000000"],
+    "convnet": ["space=convnet", "data.resolutions=[24,32]", "limits.macs=10500000"],
+    "transformer": ["space=transformer", "data.resolutions=[32]", "space.patches=[4,8]", "limits.macs=10500000"],
+    "reference": ["space=reference", "data.resolutions=[24,32]", "space.widths=[0.25,0.35,0.5]", "limits.macs=10500000"],
 }
 
 
@@ -77,7 +77,7 @@ def run_searches(data: Path, budget: int) -> dict[str, dict[str, Any]]:
             words = [*OF_SPACE[space], f"sampler={sampler}", f"budget={budget}", "hours=0.95"]
             reports[name] = run_once(name, data, words)
     reports["reference"] = run_once(
-        "reference", data, [*OF_SPACE["reference"], "sampler=random", "budget=16", "keep=all"]
+        "reference", data, [*OF_SPACE["reference"], "sampler=random", "budget=18", "keep=all"]
     )
     return reports
 
@@ -253,7 +253,7 @@ def picture(points: list[Point], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("latency of the quantized file [ms, one thread, measured, all interleaved]")
     axes.set_ylabel("accuracy of the quantized file on 10,000 test pictures [%]")
-    axes.set_title("CIFAR-10, 10,000 training pictures, 6 epochs")
+    axes.set_title("CIFAR-10, 6,000 training pictures, 6 epochs")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=110)
@@ -263,7 +263,7 @@ def main() -> None:
     """Run, collect, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10 in the hub's parquet layout")
-    parser.add_argument("--budget", type=int, default=40, help="candidates per search")
+    parser.add_argument("--budget", type=int, default=30, help="candidates per search")
     arguments = parser.parse_args()
     ROOT.mkdir(parents=True, exist_ok=True)
     reports = run_searches(arguments.data, arguments.budget)
