@@ -70,7 +70,8 @@ class LiveProgress:
         table = front_table(status.front[:_SHOWN_MEMBERS], self._objectives)
         hidden = len(status.front) - _SHOWN_MEMBERS
         more = [Text(f"and {hidden} more", "dim")] if hidden > 0 else []
-        return Group(head, bar, Text(counts, "dim"), Text(f"evaluating {running}", "dim"), table, *more)
+        # A bar ends without a line break.
+        return Group(head, bar, Text(f"\n{counts}", "dim"), Text(f"evaluating {running}", "dim"), table, *more)
 
     def _line(self, status: SearchStatus) -> str:
         assert status.last is not None

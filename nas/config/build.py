@@ -127,7 +127,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
                 ended = driver.run()
             finally:
                 executor.close()
-            notes = _settle(parts, store)
+            notes = [*parts.dataset.notes, *_settle(parts, store)]
             shipper = _shipper(parts, store)
             shipped, reason = _ship(parts, store, shipper, config["rule"])
             if config["keep"] == "front":

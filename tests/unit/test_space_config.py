@@ -15,7 +15,7 @@ from search_spaces.genes import Genes, draw, everything, neighbour, verify
 
 CONF = Path(__file__).parents[2] / "conf" / "space"
 TASK = Task("image_classification", channels=3, classes=10)
-SIZES = {"convnet": 1_365_590_016_000, "transformer": 123_694_940_160, "toy": 48, "reference": 16}
+SIZES = {"convnet": 2_048_385_024_000, "transformer": 123_694_940_160, "toy": 48, "reference": 16}
 
 
 def load(name):
