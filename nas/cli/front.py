@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from nas.cli.progress import print_report
-from nas.config.build import run_front
+from nas.config.report import run_front
 
 
 def run(config: dict[str, Any]) -> int:

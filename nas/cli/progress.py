@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.config.build import SearchReport
+from nas.config.report import SearchReport
 from nas.evaluation import Evaluation
 from nas.objective import Objective
 from nas.search.driver import SearchStatus

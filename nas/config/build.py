@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
+from nas.config.report import SearchReport, existing, report_of
 from nas.config.study import find_study, identity, resumed
 from nas.errors import ConfigError, ExportError, StoreError
 from nas.evaluate import Trainer
-from nas.evaluation import Evaluation
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
 from nas.export import Exporter
-from nas.objective import Objective
 from nas.protocols import Executor, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
 from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
 from nas.search.front import (
-    Members,
-    complete,
-    front_of,
-    hypervolume_of,
     resolve_references,
     snapshot_of,
     study_objectives,
 )
-from nas.search.rules import check_rule, pick
+from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
 from nas.search.settle import settle_front
 from nas.search.shipping import Shipper
@@ -43,65 +37,6 @@ from nas.store import StudyStore
 
 _TRACKING_PAUSE_S = 5.0
 _TRACKING_CLOSE_S = 90.0
-
-
-@dataclass(frozen=True)
-class SearchReport:
-    """What a verb shows at its end.
-
-    Args:
-        study: name.
-        folder: folder of the study.
-        objectives: axes of the front.
-        front: trial number and evaluation of the members.
-        hypervolume: share of the reference box, or NaN.
-        counts: trial state to number.
-        ended: why the search ended.
-        elapsed_s: wall clock over all runs.
-        shipped: trial number of the model to ship, or None.
-        rule: by which it was picked.
-        reason: why that one, or why none.
-        export: exported folder, or None.
-        notes: sentences, such as pairs within noise.
-        tracking: how to open the tracking page, or what is left.
-    """
-
-    study: str
-    folder: Path
-    objectives: tuple[Objective, ...]
-    front: Members
-    hypervolume: float
-    counts: Mapping[str, int]
-    ended: str
-    elapsed_s: float
-    shipped: int | None
-    rule: str
-    reason: str
-    export: Path | None
-    notes: Sequence[str]
-    tracking: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON-ready object that ``output=json`` prints on the last line."""
-        keys = ("accuracy", "latency_ms", "size_kib")
-        members = []
-        for number, evaluation in self.front:
-            metrics = dict.fromkeys((*keys, *(objective.metric for objective in self.objectives)))
-            values = {metric: evaluation.values[metric] for metric in metrics if metric in evaluation.values}
-            members.append({"trial": number, "architecture": evaluation.architecture.id, **values})
-        return {
-            "study": self.study,
-            "front": members,
-            "hypervolume": None if math.isnan(self.hypervolume) else self.hypervolume,
-            "reference": {objective.metric: objective.reference for objective in self.objectives},
-            "trials": dict(self.counts),
-            "export": str(self.export) if self.export else None,
-            "shipped": self.shipped,
-            "rule": self.rule,
-            "reason": self.reason,
-            "elapsed_s": round(self.elapsed_s, 1),
-            "notes": list(self.notes),
-        }
 
 
 def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) -> SearchReport:
@@ -120,14 +55,16 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
     with _only_driver(folder):
         store = StudyStore(folder / "store.sqlite")
         parts = _start(config, folder, store)
-        tracker: Tracker = instantiate(config["tracking"], folder=config["folder"])
+        tracker: Tracker = instantiate(config["tracking"], folder=config["folder"], gate=parts.gate)
         try:
-            driver, executor = _driver(parts, store, tracker, observers)
+            driver, executor, mirror = _driver(parts, store, tracker, observers)
             try:
                 ended = driver.run()
             finally:
                 executor.close()
             notes = [*parts.dataset.notes, *_settle(parts, store)]
+            if mirror.error:
+                notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")
             shipper = _shipper(parts, store)
             shipped, reason = _ship(parts, store, shipper, config["rule"])
             if config["keep"] == "front":
@@ -137,38 +74,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         finally:
             tracker.update(snapshot_of(store, folder))
             line = tracker.close(_TRACKING_CLOSE_S)
-        return _report(store, folder, config["rule"], ended, shipped, reason, notes, line)
-
-
-def run_front(config: Mapping[str, Any]) -> SearchReport:
-    """Show the front of a study, decided again under the rule and the bounds given; nothing is trained or timed.
-
-    Args:
-        config: resolved config of ``nas front``.
-    """
-    check_rule(config["rule"])
-    folder = find_study(config["study"], config["folder"])
-    store = _existing(folder)
-    objectives = _rebound(store, config)
-    members = [member for member in complete(store) if _within(member[1], objectives)]
-    front = front_of(members, objectives)
-    index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
-    return SearchReport(
-        study=store.get("study"),
-        folder=folder,
-        objectives=objectives,
-        front=front,
-        hypervolume=hypervolume_of(front, objectives),
-        counts=store.counts(),
-        ended="",
-        elapsed_s=float(store.get("elapsed_s", 0.0)),
-        shipped=front[index][0],
-        rule=config["rule"],
-        reason=reason,
-        export=None,
-        notes=store.get("within_noise", []),
-        tracking="",
-    )
+        return report_of(store, folder, config["rule"], ended, shipped, reason, notes, line)
 
 
 def run_export(config: Mapping[str, Any]) -> ShippedModel:
@@ -180,7 +86,7 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
     check_rule(config["rule"])
     folder = find_study(config["study"], config["folder"])
     with _only_driver(folder):
-        store = _existing(folder)
+        store = existing(folder)
         stored = dict(store.get("config"))
         if config.get("data_path"):
             stored["data"] = {**stored["data"], "path": config["data_path"]}
@@ -201,7 +107,7 @@ def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
                 f"{folder} holds no store.sqlite, so there is no study to resume; start it without resume="
             )
         return dict(config), folder
-    store = _existing(folder)
+    store = existing(folder)
     stored = store.get("config")
     store.close()
     if config.get("resume"):
@@ -214,16 +120,6 @@ def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
             "name another study, or go on with it as it is by resume="
         )
     return dict(config), folder
-
-
-def _existing(folder: Path) -> StudyStore:
-    path = folder / "store.sqlite"
-    if not path.is_file():
-        raise StoreError(f"{folder} holds no store.sqlite, so it is no study; nas search makes one")
-    store = StudyStore(path)
-    if store.get("config") is None:
-        raise StoreError(f"{folder} was never started; delete it and run nas search again")
-    return store
 
 
 def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
@@ -252,9 +148,11 @@ def _device_facts(parts: Parts) -> dict[str, Any]:
 
 def _driver(
     parts: Parts, store: StudyStore, tracker: Tracker, observers: Sequence[Observer]
-) -> tuple[Driver, Executor]:
+) -> tuple[Driver, Executor, OptunaMirror]:
     config, folder = parts.config, parts.folder
     mirror_url = config.get("storage") or f"sqlite:///{(folder / 'optuna.sqlite3').resolve()}"
+    mirror = OptunaMirror(mirror_url, config["study"], parts.objectives)
+    mirror.check()
     executor = _executor(parts)
     driver = Driver(
         study=config["study"],
@@ -266,10 +164,10 @@ def _driver(
         executor=executor,
         limits=SearchLimits(budget=int(config["budget"]), hours=config["hours"]),
         seed=int(config["seed"]),
-        mirror=OptunaMirror(mirror_url, config["study"], parts.objectives),
+        mirror=mirror,
         observers=(*observers, _Feeder(tracker, store, folder)),
     )
-    return driver, executor
+    return driver, executor, mirror
 
 
 def _sampler(node: Mapping[str, Any], seed: int) -> Any:
@@ -340,61 +238,6 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
         device=_device_facts(parts),
     )
     return Shipper(store, parts.folder, parts.objectives, exporter, parts.runtime, parts.preprocessing)
-
-
-def _report(
-    store: StudyStore,
-    folder: Path,
-    rule: str,
-    ended: str,
-    shipped: ShippedModel | None,
-    reason: str,
-    notes: Sequence[str],
-    tracking: str,
-) -> SearchReport:
-    objectives = study_objectives(store)
-    front = front_of(complete(store), objectives)
-    return SearchReport(
-        study=store.get("study"),
-        folder=folder,
-        objectives=objectives,
-        front=front,
-        hypervolume=hypervolume_of(front, objectives),
-        counts=store.counts(),
-        ended=ended,
-        elapsed_s=float(store.get("elapsed_s", 0.0)),
-        shipped=shipped.trial if shipped else None,
-        rule=rule,
-        reason=reason,
-        export=shipped.folder if shipped else None,
-        notes=notes,
-        tracking=tracking,
-    )
-
-
-def _rebound(store: StudyStore, config: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """Return the study's objectives, or those asked for, under the bounds asked for."""
-    known = {objective.metric: objective for objective in study_objectives(store)}
-    asked = config.get("objective")
-    if asked:
-        chosen = [
-            Objective(metric=metric, **{**fields, "reference": known[metric].reference if metric in known else None})
-            for metric, fields in asked.items()
-        ]
-    else:
-        chosen = list(known.values())
-    bounds = config.get("bounds", {})
-    return tuple(
-        replace(objective, bound=bounds[objective.metric]) if bounds.get(objective.metric) is not None else objective
-        for objective in chosen
-    )
-
-
-def _within(evaluation: Evaluation, objectives: Sequence[Objective]) -> bool:
-    return all(
-        objective.metric in evaluation.values and objective.violation(evaluation.values[objective.metric]) <= 0
-        for objective in objectives
-    )
 
 
 @contextmanager

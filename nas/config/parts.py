@@ -178,11 +178,13 @@ def make_job(payload: Mapping[str, Any]) -> Job:
     Args:
         payload: ``config``, ``folder`` and ``objectives`` (with resolved references), JSON-ready.
     """
-    import torch  # noqa: F401  # a warm worker has it before the first candidate comes
-
     objectives = tuple(Objective(**fields) for fields in payload["objectives"])
     parts = Parts(payload["config"], Path(payload["folder"]), objectives)
-    return evaluation_job(parts.evaluator)
+    # A standby that starts while a candidate is timed would disturb it.
+    with parts.gate.training():
+        import torch  # noqa: F401  # a warm worker has it before the first candidate comes
+
+        return evaluation_job(parts.evaluator)
 
 
 def environment() -> dict[str, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import re
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +20,16 @@ import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import ArgumentError
 
 from nas.architecture import Choice
+from nas.errors import ConfigError
 from nas.objective import Objective
 from nas.store import TrialRecord
 
 # Optuna's relational storage keeps a system attribute in a column of 2,048 characters.
 _LONGEST_ATTRIBUTE = 2045
+_REST_S = 30.0
 
 Frozen = dict[str, Any]
 
@@ -116,6 +121,11 @@ class AskTell:
         return freeze(self._study.tell(trial, kept, state=state))
 
 
+def hide_password(url: str) -> str:
+    """Return a URL for messages, its password left out."""
+    return re.sub(r"://([^:/@]+):[^@]*@", r"://\1:***@", url)
+
+
 class OptunaMirror:
     """Copies acknowledged trials to an Optuna storage, for Optuna's own tools and dashboards.
 
@@ -131,10 +141,32 @@ class OptunaMirror:
         self._url, self._name, self._objectives = url, study, tuple(objectives)
         self._study: optuna.Study | None = None
         self._written = 0
+        self._again_s = 0.0
         self.error = ""
 
+    def check(self) -> None:
+        """Refuse a storage that no later attempt can reach.
+
+        Raises:
+            ConfigError: its URL cannot be read, or its database driver is not installed.
+        """
+        try:
+            self._open()
+        except (ImportError, ArgumentError) as error:
+            raise ConfigError(
+                f"storage={hide_password(self._url)} cannot be opened: {error} Expected an SQLAlchemy URL such as "
+                "postgresql://USER@HOST/DATABASE with its driver installed (pip install 'hwnas[postgresql]')"
+            ) from error
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+
     def sync(self, records: Sequence[TrialRecord]) -> None:
-        """Add the records that the storage lacks; never raises because the storage is down."""
+        """Add the records that the storage lacks; never raises because the storage is down.
+
+        After a failure nothing is tried for half a minute: a storage that hangs must not hang the search.
+        """
+        if time.monotonic() < self._again_s:
+            return
         try:
             study = self._open()
             for record in records[self._written :]:
@@ -145,6 +177,7 @@ class OptunaMirror:
             if not self.error:
                 logger.warning("optuna storage %s: %s; trials are kept in the store", self._name, error)
             self._study, self.error = None, f"{type(error).__name__}: {error}"
+            self._again_s = time.monotonic() + _REST_S
 
     def _open(self) -> optuna.Study:
         if self._study is None:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nas.errors import NasError
-from nas.protocols import SearchSnapshot
+from nas.protocols import DeviceGate, SearchSnapshot
 from nas.tracking.address import hide_password, resolve_address
 from nas.tracking.content import candidates
 
@@ -36,6 +36,7 @@ class MlflowTracker:
         request_timeout_s: seconds for one request to a server.
         port: of the user interface in the command that ``close`` returns.
         folder: of the studies, for the command that ``close`` returns.
+        gate: keeps the drawing of pages off the machine while a candidate is timed.
 
     Raises:
         ConfigError: MLflow cannot use such a store.
@@ -50,9 +51,10 @@ class MlflowTracker:
         request_timeout_s: int = 10,
         port: int = 5000,
         folder: str = "runs",
+        gate: DeviceGate | None = None,
     ) -> None:
         self._address = resolve_address(uri, artifacts)
-        self._experiment, self._port, self._folder = experiment, port, folder
+        self._experiment, self._port, self._folder, self._gate = experiment, port, folder, gate
         self._files_every_s, self._request_timeout_s = files_every_s, request_timeout_s
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -151,7 +153,7 @@ class MlflowTracker:
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        return StudyWriter(self._address, self._experiment)
+        return StudyWriter(self._address, self._experiment, self._gate)
 
     def _note_failure(self, error: Exception, writer: StudyWriter | None) -> None:
         text = " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.protocols import SearchSnapshot
+from nas.protocols import DeviceGate, SearchSnapshot
 
 
 class NoTracker:
@@ -10,10 +10,11 @@ class NoTracker:
 
     Args:
         folder: of the studies; not used.
+        gate: not used.
     """
 
-    def __init__(self, folder: str = "runs") -> None:
-        self._folder = folder
+    def __init__(self, folder: str = "runs", gate: DeviceGate | None = None) -> None:
+        self._folder, self._gate = folder, gate
 
     def update(self, snapshot: SearchSnapshot, /) -> None:
         """Ignore the snapshot."""

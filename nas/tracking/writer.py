@@ -11,6 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from nas.errors import ConfigError
-from nas.protocols import SearchSnapshot
+from nas.protocols import DeviceGate, SearchSnapshot
 from nas.tracking import content, report
 from nas.tracking.address import Address
 from nas.tracking.registry import register
@@ -41,13 +42,14 @@ class StudyWriter:
     Args:
         address: of the store.
         experiment: name of the experiment, made where it is missing.
+        gate: held while pages are drawn, or None.
 
     Attributes:
         written: candidates that the store holds whole, as far as the pass has come; None before they were counted.
     """
 
-    def __init__(self, address: Address, experiment: str) -> None:
-        self._address, self._experiment = address, experiment
+    def __init__(self, address: Address, experiment: str, gate: DeviceGate | None = None) -> None:
+        self._address, self._experiment, self._gate = address, experiment, gate
         self._client = MlflowClient(tracking_uri=address.uri, registry_uri=address.uri)
         self._parent: Run | None = None
         self._children: dict[str, _Known] | None = None
@@ -197,7 +199,9 @@ class StudyWriter:
         if self._tags.get(_FILES) == digest:
             return
         with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-            report.write_files(snapshot, Path(folder))
+            # Drawing takes a core for a second: not while a candidate is timed.
+            with self._gate.training() if self._gate is not None else nullcontext():
+                report.write_files(snapshot, Path(folder))
             self._client.log_artifacts(run_id, folder)
         self._log(run_id, tags={_FILES: digest})
         self._tags[_FILES] = digest

@@ -145,7 +145,7 @@ def test_the_mirror_holds_the_same_trials_for_optunas_own_tools(tmp_path):
     assert study.best_trials
 
 
-def test_a_storage_that_is_down_is_caught_up_later(tmp_path):
+def test_a_storage_that_is_down_is_caught_up_later(tmp_path, monkeypatch):
     folder = tmp_path / "later"
     mirror = OptunaMirror(f"sqlite:///{folder / 'optuna.sqlite3'}", "study", AXES)
     search, store = driver(tmp_path, 4, mirror=mirror)
@@ -153,9 +153,19 @@ def test_a_storage_that_is_down_is_caught_up_later(tmp_path):
     assert mirror.error
     folder.mkdir()
     mirror.sync(list(store.trials()))
+    assert mirror.error, "it rests after a failure"
+    monkeypatch.setattr("nas.search.ask_tell.time.monotonic", lambda: 1e12)
+    mirror.sync(list(store.trials()))
     assert not mirror.error
     loaded = optuna.load_study(study_name="study", storage=f"sqlite:///{folder / 'optuna.sqlite3'}")
     assert len(loaded.trials) == len(list(store.trials()))
+
+
+@pytest.mark.parametrize("url", ["nosuchdb://nas:secret@host/base", "not a url"])
+def test_a_storage_that_can_never_be_reached_is_refused_without_its_password(url):
+    with pytest.raises(ConfigError, match="Expected an SQLAlchemy URL") as refusal:
+        OptunaMirror(url, "study", AXES).check()
+    assert "secret" not in str(refusal.value)
 
 
 def test_observers_see_every_finished_trial(tmp_path):

@@ -1,0 +1,179 @@
+"""What a search hands to its user at the end, and the front of a finished study decided again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.config.study import find_study
+from nas.errors import StoreError
+from nas.evaluation import Evaluation
+from nas.objective import Objective
+from nas.protocols import ShippedModel
+from nas.search.front import Members, complete, front_of, hypervolume_of, study_objectives
+from nas.search.rules import check_rule, pick
+from nas.store import StudyStore
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a verb shows at its end.
+
+    Args:
+        study: name.
+        folder: folder of the study.
+        objectives: axes of the front.
+        front: trial number and evaluation of the members.
+        hypervolume: share of the reference box, or NaN.
+        counts: trial state to number.
+        ended: why the search ended.
+        elapsed_s: wall clock over all runs.
+        shipped: trial number of the model to ship, or None.
+        rule: by which it was picked.
+        reason: why that one, or why none.
+        export: exported folder, or None.
+        notes: sentences, such as pairs within noise.
+        tracking: how to open the tracking page, or what is left.
+    """
+
+    study: str
+    folder: Path
+    objectives: tuple[Objective, ...]
+    front: Members
+    hypervolume: float
+    counts: Mapping[str, int]
+    ended: str
+    elapsed_s: float
+    shipped: int | None
+    rule: str
+    reason: str
+    export: Path | None
+    notes: Sequence[str]
+    tracking: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready object that ``output=json`` prints on the last line."""
+        keys = ("accuracy", "latency_ms", "size_kib")
+        members = []
+        for number, evaluation in self.front:
+            metrics = dict.fromkeys((*keys, *(objective.metric for objective in self.objectives)))
+            values = {metric: evaluation.values[metric] for metric in metrics if metric in evaluation.values}
+            members.append({"trial": number, "architecture": evaluation.architecture.id, **values})
+        return {
+            "study": self.study,
+            "front": members,
+            "hypervolume": None if math.isnan(self.hypervolume) else self.hypervolume,
+            "reference": {objective.metric: objective.reference for objective in self.objectives},
+            "trials": dict(self.counts),
+            "export": str(self.export) if self.export else None,
+            "shipped": self.shipped,
+            "rule": self.rule,
+            "reason": self.reason,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "notes": list(self.notes),
+        }
+
+
+def run_front(config: Mapping[str, Any]) -> SearchReport:
+    """Show the front of a study, decided again under the rule and the bounds given; nothing is trained or timed.
+
+    Args:
+        config: resolved config of ``nas front``.
+    """
+    check_rule(config["rule"])
+    folder = find_study(config["study"], config["folder"])
+    store = existing(folder)
+    objectives = _rebound(store, config)
+    members = [member for member in complete(store) if _within(member[1], objectives)]
+    front = front_of(members, objectives)
+    index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
+    return SearchReport(
+        study=store.get("study"),
+        folder=folder,
+        objectives=objectives,
+        front=front,
+        hypervolume=hypervolume_of(front, objectives),
+        counts=store.counts(),
+        ended="",
+        elapsed_s=float(store.get("elapsed_s", 0.0)),
+        shipped=front[index][0],
+        rule=config["rule"],
+        reason=reason,
+        export=None,
+        notes=store.get("within_noise", []),
+        tracking="",
+    )
+
+
+def report_of(
+    store: StudyStore,
+    folder: Path,
+    rule: str,
+    ended: str,
+    shipped: ShippedModel | None,
+    reason: str,
+    notes: Sequence[str],
+    tracking: str,
+) -> SearchReport:
+    """Return the report of a search that has ended, its numbers read from the store."""
+    objectives = study_objectives(store)
+    front = front_of(complete(store), objectives)
+    return SearchReport(
+        study=store.get("study"),
+        folder=folder,
+        objectives=objectives,
+        front=front,
+        hypervolume=hypervolume_of(front, objectives),
+        counts=store.counts(),
+        ended=ended,
+        elapsed_s=float(store.get("elapsed_s", 0.0)),
+        shipped=shipped.trial if shipped else None,
+        rule=rule,
+        reason=reason,
+        export=shipped.folder if shipped else None,
+        notes=notes,
+        tracking=tracking,
+    )
+
+
+def existing(folder: Path) -> StudyStore:
+    """Open the store of a study that was started.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = folder / "store.sqlite"
+    if not path.is_file():
+        raise StoreError(f"{folder} holds no store.sqlite, so it is no study; nas search makes one")
+    store = StudyStore(path)
+    if store.get("config") is None:
+        raise StoreError(f"{folder} was never started; delete it and run nas search again")
+    return store
+
+
+def _rebound(store: StudyStore, config: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Return the study's objectives, or those asked for, under the bounds asked for."""
+    known = {objective.metric: objective for objective in study_objectives(store)}
+    asked = config.get("objective")
+    if asked:
+        chosen = [
+            Objective(metric=metric, **{**fields, "reference": known[metric].reference if metric in known else None})
+            for metric, fields in asked.items()
+        ]
+    else:
+        chosen = list(known.values())
+    bounds = config.get("bounds", {})
+    return tuple(
+        replace(objective, bound=bounds[objective.metric]) if bounds.get(objective.metric) is not None else objective
+        for objective in chosen
+    )
+
+
+def _within(evaluation: Evaluation, objectives: Sequence[Objective]) -> bool:
+    return all(
+        objective.metric in evaluation.values and objective.violation(evaluation.values[objective.metric]) <= 0
+        for objective in objectives
+    )

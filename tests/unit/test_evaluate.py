@@ -1,0 +1,171 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas.accuracy.training import ShortTraining
+from nas.accuracy.zero_cost import ZeroCost
+from nas.architecture import Precision
+from nas.data.digits import Digits
+from nas.device import Device
+from nas.errors import CandidateError, ConfigError
+from nas.evaluate import Evaluator, Screen, evaluation_job, fidelity_key
+from nas.evaluation import Evaluation, State
+from nas.measurement import Measurement
+from nas.objective import Objective
+from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.testing.synthetic import MacsLatency
+from search_spaces.toy import Toy
+
+AXES = (Objective("accuracy", "maximize"), Objective("latency_ms", "minimize", "ms"))
+
+
+class FakeMeter:
+    """Answers with the latencies given, in turn, and remembers the precision of each file by its size."""
+
+    def __init__(self, *latencies_ms):
+        self.latencies_ms, self.sizes = list(latencies_ms), []
+
+    def measure(self, model):
+        self.sizes.append(model.stat().st_size)
+        latency = self.latencies_ms.pop(0)
+        reading = Measurement(latency, latency, 0.01, 200, 5, "ms", "fake", "fake", 0.0, 1.0, 0.01)
+        return {"latency_ms": reading, "memory_kib": replace(reading, median=50.0, unit="KiB")}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return Digits((8,)).load()
+
+
+@pytest.fixture
+def make(dataset, tmp_path):
+    def made(meter, objectives=AXES, accuracy=None, proxies=(), energy_model=None, **limits):
+        space = Toy(dataset.task, (8,))
+        screen = Screen(space, Device("fake", "x86_64", 1), MacsLatency(), limits, objectives)
+        trainer = accuracy or ShortTraining(epochs=1, warmup_epochs=0.0)
+        key = fidelity_key(dataset, trainer.key, 0, 16)
+        return Evaluator(
+            screen, dataset, trainer, OnnxRuntime(), meter, energy_model, key, tmp_path, proxies, calibration_images=16
+        )
+
+    return made
+
+
+def architecture(evaluator, **wanted):
+    rng = np.random.default_rng(0)
+    while True:
+        drawn = evaluator.screen.space.sample(rng)
+        level = drawn.precision["stem"]
+        if {**drawn.choices, "precision": level}.items() >= wanted.items():
+            return drawn
+
+
+def test_a_candidate_goes_through_all_phases_and_says_where_each_number_comes_from(make, tmp_path):
+    evaluator = make(FakeMeter(0.5), proxies=("params", "macs", "synflow", "naswot"))
+    chosen = architecture(evaluator, precision=Precision.INT8)
+    result = evaluation_job(evaluator)({"architecture": chosen.to_dict()})
+    evaluation = Evaluation.from_dict(result)
+    assert evaluation.state is State.COMPLETE
+    assert evaluation.architecture == chosen
+    assert {"accuracy", "accuracy_fp32", "latency_ms", "memory_kib", "size_kib", "macs", "params"} <= set(
+        evaluation.values
+    )
+    assert {f"proxy_{name}" for name in ("params", "macs", "synflow", "naswot")} <= set(evaluation.values)
+    assert set(evaluation.values) == set(evaluation.provenance)
+    kinds = {metric: origin["provenance"] for metric, origin in evaluation.provenance.items()}
+    assert kinds["latency_ms"] == "measured"
+    assert kinds["predicted_latency_ms"] == "modelled"
+    assert kinds["macs"] == kinds["accuracy"] == "computed"
+    assert {"proxies", "train", "export", "score", "measure"} == set(evaluation.seconds)
+    folder = tmp_path / evaluation.folder
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model_fp32.onnx", "weights.safetensors"]
+    assert evaluation.values["size_kib"] == (folder / "model.onnx").stat().st_size / 1024
+    again = evaluator.score(folder / "model.onnx", evaluator.dataset.preprocessing(8, 8), "validation")
+    assert again == evaluation.values["accuracy"]
+
+
+def test_too_slow_before_training_is_refused_without_training(make):
+    bounded = (AXES[0], replace(AXES[1], bound=1.0))
+    evaluator = make(FakeMeter(1.5), bounded)
+    evaluation = evaluator.evaluate(architecture(evaluator))
+    assert evaluation.state is State.INFEASIBLE
+    assert "untrained" in evaluation.reason
+    assert evaluation.constraints == {"latency_ms": pytest.approx(0.5)}
+    assert "train" not in evaluation.seconds
+    assert evaluation.values["latency_ms"] == 1.5
+    assert "accuracy" not in evaluation.values
+
+
+def test_a_bound_broken_by_the_trained_model_is_infeasible_with_all_values(make):
+    bounded = (AXES[0], replace(AXES[1], bound=1.0))
+    evaluator = make(FakeMeter(0.9, 1.1), bounded)
+    evaluation = evaluator.evaluate(architecture(evaluator))
+    assert evaluation.state is State.INFEASIBLE
+    assert evaluation.constraints == {"latency_ms": pytest.approx(0.1)}
+    assert "accuracy" in evaluation.values
+
+
+def test_an_accuracy_below_its_bound_is_infeasible(make):
+    evaluator = make(FakeMeter(0.5), (replace(AXES[0], bound=0.9999), AXES[1]))
+    evaluation = evaluator.evaluate(architecture(evaluator))
+    assert evaluation.state is State.INFEASIBLE
+    assert evaluation.constraints["accuracy"] > 0
+
+
+def test_without_a_meter_the_latency_is_a_labelled_estimate(make):
+    evaluator = make(None)
+    chosen = architecture(evaluator)
+    evaluation = evaluator.evaluate(chosen)
+    assert evaluation.provenance["latency_ms"]["provenance"] == "modelled"
+    assert evaluation.values["latency_ms"] == evaluator.screen.space.lower(chosen).macs / 1e6
+    assert "memory_kib" not in evaluation.values
+
+
+def test_a_zero_cost_search_has_a_proxy_score_and_no_accuracy(make):
+    axes = (Objective("proxy_score", "maximize"), AXES[1])
+    evaluator = make(FakeMeter(0.5), axes, ZeroCost("synflow"))
+    evaluation = evaluator.evaluate(architecture(evaluator))
+    assert evaluation.state is State.COMPLETE
+    assert "accuracy" not in evaluation.values
+    assert "train" not in evaluation.seconds
+    assert evaluation.values["proxy_score"] == evaluation.values["proxy_synflow"]
+    assert "not an accuracy" in evaluation.provenance["proxy_score"]["how"]
+
+
+def test_an_objective_without_a_value_is_an_error_that_names_those_there_are(make):
+    evaluator = make(None, (*AXES, Objective("energy_mj", "minimize", "mJ")))
+    with pytest.raises(ConfigError, match=r"energy_mj has no source .* have accuracy"):
+        evaluator.evaluate(architecture(evaluator))
+
+
+def test_nan_is_a_failed_candidate(make):
+    evaluator = make(FakeMeter(0.5))
+    evaluator.score = lambda model, preprocessing, split: math.nan
+    with pytest.raises(CandidateError, match="accuracy is NaN"):
+        evaluator.evaluate(architecture(evaluator))
+
+
+def test_the_screen_names_every_limit_that_is_exceeded_and_forgives_an_estimate_its_margin(make):
+    evaluator = make(None, AXES, macs=10.0, size_kib=1e6, latency_ms=1e-9)
+    costs = evaluator.screen.costs(architecture(evaluator))
+    assert set(evaluator.screen.violations(costs)) == {"macs", "latency_ms"}
+    near = replace(evaluator.screen, limits={"latency_ms": costs["latency_ms"].value / 1.9})
+    assert near.violations(costs) == {}
+
+
+def test_the_tighter_of_limit_and_bound_holds(make):
+    evaluator = make(None, (AXES[0], replace(AXES[1], bound=2.0)), latency_ms=3.0)
+    assert evaluator.screen.bounds == {"latency_ms": 2.0}
+
+
+def test_the_fidelity_key_tells_recipes_seeds_and_data_apart(dataset):
+    keys = {
+        fidelity_key(dataset, ShortTraining(epochs=1, warmup_epochs=0.0).key, 0, 16),
+        fidelity_key(dataset, ShortTraining(epochs=2, warmup_epochs=0.0).key, 0, 16),
+        fidelity_key(dataset, ShortTraining(epochs=1, warmup_epochs=0.0).key, 1, 16),
+        fidelity_key(dataset, ShortTraining(epochs=1, warmup_epochs=0.0).key, 0, 32),
+        fidelity_key(Digits((8,), seed=1).load(), ShortTraining(epochs=1, warmup_epochs=0.0).key, 0, 16),
+    }
+    assert len(keys) == 5
