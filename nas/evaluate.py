@@ -63,6 +63,11 @@ class Scorer(Protocol):
         ...
 
 
+_NEEDS_NO_TRAINING = ("latency_ms", "size_kib", "memory_kib")
+# What is known of a constraint before anything is built.
+_STANDS_FOR = {"latency_ms": "predicted_latency_ms", "size_kib": "weights_kib"}
+
+
 @dataclass(frozen=True)
 class Screen:
     """Constraints that need neither torch nor training; a few milliseconds per candidate.
@@ -84,18 +89,18 @@ class Screen:
     margin: float = 2.0
 
     def costs(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Return ``macs``, ``params``, ``size_kib`` (weights only) and predicted ``latency_ms``."""
+        """Return ``macs``, ``params``, ``weights_kib`` (no graph) and ``predicted_latency_ms``."""
         graph = self.space.lower(architecture)
         exact = {
             "macs": (graph.macs, ""),
             "params": (graph.parameters, ""),
-            "size_kib": (graph.weight_bytes / 1024, "KiB"),
+            "weights_kib": (graph.weight_bytes / 1024, "KiB"),
         }
         costs = {
             name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
             for name, (value, unit) in exact.items()
         }
-        return {**costs, "latency_ms": self.latency_model.predict(graph, self.device)}
+        return {**costs, "predicted_latency_ms": self.latency_model.predict(graph, self.device)}
 
     @property
     def bounds(self) -> dict[str, float]:
@@ -107,15 +112,28 @@ class Screen:
         return bounds
 
     def violations(self, costs: Mapping[str, Estimate]) -> dict[str, float]:
-        """Return constraint name to how far it is exceeded; empty when all hold."""
+        """Return constraint name to how far it is exceeded; empty when all hold.
+
+        A file is never smaller than its weights, so they are held against ``size_kib``.
+        """
         violated = {}
         for name, bound in self.bounds.items():
-            if name not in costs:
-                continue
+            cost = costs.get(_STANDS_FOR.get(name, name))
             allowed = bound * (self.margin if name == "latency_ms" else 1.0)
-            if costs[name].value > allowed:
-                violated[name] = costs[name].value - bound
+            if cost is not None and cost.value > allowed:
+                violated[name] = cost.value - bound
         return violated
+
+    def explain(self, violations: Mapping[str, float]) -> str:
+        """Return a sentence part per violation: the value, what it is held against, and by how much it is beyond."""
+        said = []
+        for name, amount in violations.items():
+            bound = self.bounds.get(name)
+            if bound is None:
+                said.append(f"{name} misses its bound by {amount:.4g}")
+            else:
+                said.append(f"{name} {bound + amount:.4g} is above the limit of {bound:.4g}")
+        return ", ".join(said)
 
 
 def fidelity_key(dataset: ImageDataset, recipe_key: str, seed: int, calibration_images: int) -> str:
@@ -229,11 +247,10 @@ class Evaluator:
         space = self.screen.space
         graph = space.lower(architecture)
         for metric, estimate in self.screen.costs(architecture).items():
-            name = "predicted_latency_ms" if metric == "latency_ms" else metric
-            progress.note(name, estimate)
+            progress.note(metric, estimate)
         module = self._build(architecture)
         preprocessing = self.dataset.preprocessing(*space.input_size(architecture))
-        self._check_latency_untrained(module, architecture, target, preprocessing, progress)
+        self._check_untrained(module, architecture, target, preprocessing, progress)
         self._score_proxies(module, graph, preprocessing, progress)
         if isinstance(self.accuracy, Trainer):
             self._train(self.accuracy, module, preprocessing, progress)
@@ -267,7 +284,7 @@ class Evaluator:
         progress.compute("accuracy_fp32", trained.accuracy_fp32, "validation pictures, trained network, fp32")
         progress.compute("epochs", float(trained.epochs_run), "epochs trained")
 
-    def _check_latency_untrained(
+    def _check_untrained(
         self,
         module: nn.Module,
         architecture: Architecture,
@@ -275,19 +292,28 @@ class Evaluator:
         preprocessing: Preprocessing,
         progress: _Progress,
     ) -> None:
-        """Refuse a candidate that is too slow before it is trained: time does not depend on the weights' values."""
-        bound = self.screen.bounds.get("latency_ms")
-        if bound is None or self.meter is None:
+        """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
+        bounds = {name: bound for name, bound in self.screen.bounds.items() if name in _NEEDS_NO_TRAINING}
+        if not bounds:
             return
-        with progress.phase("untrained_latency"):
+        costs: dict[str, Measurement | Estimate] = {}
+        with progress.phase("untrained_costs"):
             with self._busy():
                 self._export(module, architecture, target, preprocessing)
-            measured = self.meter.measure(target / "model.onnx")["latency_ms"]
-        # The trained model is timed again: only what is beyond the bound by more than its own spread is refused.
-        if measured.median - 3 * measured.spread > bound:
-            progress.note("latency_ms", measured)
-            reason = f"latency {measured.median:.3g} ms exceeds {bound:g} ms (measured with untrained weights)"
-            raise _InfeasibleError({"latency_ms": measured.median - bound}, reason)
+            size = (target / "model.onnx").stat().st_size / 1024
+            costs["size_kib"] = Estimate(size, 0.0, "KiB", "file size", self.screen.device.name, "computed")
+            if self.meter is not None and bounds.keys() & {"latency_ms", "memory_kib"}:
+                costs.update(self.meter.measure(target / "model.onnx"))
+        violated = {}
+        for name, bound in bounds.items():
+            cost = costs.get(name)
+            # The trained model is read again: only what is beyond the bound by more than its own spread is refused.
+            slack = 3 * cost.spread if isinstance(cost, Measurement) else 0.01 * bound
+            if cost is not None and cost.value - slack > bound:
+                progress.note(name, cost)
+                violated[name] = cost.value - bound
+        if violated:
+            raise _InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
 
     def _score_proxies(
         self, module: nn.Module, graph: Graph, preprocessing: Preprocessing, progress: _Progress
@@ -363,8 +389,7 @@ class Evaluator:
             if objective.direction == "maximize" and objective.violation(progress.values[objective.metric]) > 0:
                 violated[objective.metric] = objective.violation(progress.values[objective.metric])
         if violated:
-            worst = ", ".join(f"{name} beyond its bound by {amount:.4g}" for name, amount in violated.items())
-            raise _InfeasibleError(violated, worst)
+            raise _InfeasibleError(violated, self.screen.explain(violated))
 
 
 def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -21,18 +21,14 @@ LATENCY_TOLERANCE = 0.05
 _TRIES = 3
 
 _RUN = '''"""Classify pictures: python run.py PICTURE ...   (needs: pip install onnxruntime pillow)"""
-import json, sys
-from pathlib import Path
-import numpy as np, onnxruntime
-from PIL import Image
-here = Path(__file__).parent
+import json, pathlib, sys, numpy as np, onnxruntime, PIL.Image
+here = pathlib.Path(__file__).parent
 p, labels = json.loads((here / "preprocessing.json").read_text()), (here / "labels.txt").read_text().splitlines()
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
 for name in sys.argv[1:]:
-    picture = Image.open(name).convert(p["mode"]).resize((p["width"], p["height"]), Image.Resampling.BILINEAR)
-    x = np.asarray(picture, np.float32).reshape(p["height"], p["width"], -1) / np.float32(255)
-    x = (x - np.float32(p["mean"])) / np.float32(p["std"])
-    logits = session.run(None, {"input": x.transpose(2, 0, 1)[None]})[0][0]
+    picture = PIL.Image.open(name).convert(p["mode"]).resize((p["width"], p["height"]), PIL.Image.Resampling.BILINEAR)
+    x = np.asarray(picture, np.float32).reshape(p["height"], p["width"], -1) / np.float32(255) - np.float32(p["mean"])
+    logits = session.run(None, {"input": (x / np.float32(p["std"])).transpose(2, 0, 1)[None]})[0][0]
     print(name, labels[logits.argmax()], f"{1 / np.exp(logits - logits.max()).sum():.3f}")
 '''
 

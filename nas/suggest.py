@@ -57,7 +57,7 @@ class ReplayingSuggester(RandomSuggester):
         return recorded if recorded is not None and recorded in choices else super()._answer(name, choices)
 
 
-class EditingSuggester(ReplayingSuggester):
+class EditingSuggester(RandomSuggester):
     """Repeats a record but for one name, which gets another answer than before.
 
     Args:
@@ -67,11 +67,12 @@ class EditingSuggester(ReplayingSuggester):
     """
 
     def __init__(self, record: Mapping[str, Choice], edited: str, rng: np.random.Generator) -> None:
-        super().__init__(record, rng)
-        self._edited = edited
+        super().__init__(rng)
+        self._record, self._edited = record, edited
 
     def _answer(self, name: str, choices: tuple[Choice, ...]) -> Choice:
-        if name != self._edited:
-            return super()._answer(name, choices)
-        others = tuple(choice for choice in choices if choice != self._record.get(name))
-        return RandomSuggester._answer(self, name, others or choices)
+        recorded = self._record.get(name)
+        if name == self._edited:
+            others = tuple(choice for choice in choices if choice != recorded)
+            return super()._answer(name, others or choices)
+        return recorded if recorded is not None and recorded in choices else super()._answer(name, choices)

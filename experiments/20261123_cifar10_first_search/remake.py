@@ -28,21 +28,6 @@ REFERENCE_MS = 2.0
 ROUNDS = 30
 SPACES = ("convnet", "transformer")
 SAMPLERS = ("tpe", "random")
-COMMON = [
-    "data=cifar10",
-    "data.train_images=6000",
-    "data.validation_images=2000",
-    "accuracy=cifar10",
-    "accuracy.epochs=6",
-    "objective=accuracy_latency",
-    f"objective.latency_ms.reference={REFERENCE_MS}",
-    "seed=0",
-]
-OF_SPACE = {
-    "convnet": ["space=convnet", "data.resolutions=[24,32]", "limits.macs=10500000"],
-    "transformer": ["space=transformer", "data.resolutions=[32]", "space.patches=[4,8]", "limits.macs=10500000"],
-    "reference": ["space=reference", "data.resolutions=[24,32]", "space.widths=[0.25,0.35,0.5]", "limits.macs=10500000"],
-}
 
 
 @dataclass
@@ -73,12 +58,9 @@ def run_searches(data: Path, budget: int) -> dict[str, dict[str, Any]]:
     reports = {}
     for space in SPACES:
         for sampler in SAMPLERS:
-            name = f"{space}_{sampler}"
-            words = [*OF_SPACE[space], f"sampler={sampler}", f"budget={budget}", "hours=0.95"]
-            reports[name] = run_once(name, data, words)
-    reports["reference"] = run_once(
-        "reference", data, [*OF_SPACE["reference"], "sampler=random", "budget=18", "keep=all"]
-    )
+            words = [f"experiment=cifar10_{space}", f"sampler={sampler}", f"budget={budget}"]
+            reports[f"{space}_{sampler}"] = run_once(f"{space}_{sampler}", data, words)
+    reports["reference"] = run_once("reference", data, ["experiment=cifar10_reference"])
     return reports
 
 
@@ -86,7 +68,7 @@ def run_once(name: str, data: Path, words: list[str]) -> dict[str, Any]:
     """Return the report of a search that is done, or run it."""
     done = ROOT / f"{name}.json"
     if not done.is_file():
-        report = search(*words, *COMMON, f"data.path={data}", f"study={name}", f"folder={ROOT}")
+        report = search(*words, f"data.path={data}", f"study={name}", f"folder={ROOT}")
         done.write_text(json.dumps(report))
     report: dict[str, Any] = json.loads(done.read_text())
     return report

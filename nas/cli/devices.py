@@ -125,7 +125,7 @@ def _print(report: Mapping[str, Any]) -> None:
         "governor": machine["governor"],
         "kernel": machine["kernel"],
         "runtime": machine["runtime"],
-        "native kernels": " ".join(kernels) if kernels else "not built; pip install hwnas from a wheel, or make build",
+        "native kernels": " ".join(kernels) if kernels else "not built; install hwnas again where gcc is present",
         "energy": f"{energy['source']}: counts" if energy["source"] else f"none: {energy['why']}",
         "fingerprint": machine["id"],
     }

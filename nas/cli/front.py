@@ -20,5 +20,6 @@ def run(config: dict[str, Any]) -> int:
         print(json.dumps(report.to_dict()), flush=True)
     else:
         print_report(report)
-        print(f"to ship it: nas export {report.folder} trial={report.shipped}")
+        if report.exportable:
+            print(f"to ship it: nas export {report.folder} trial={report.shipped}")
     return 0

@@ -13,7 +13,7 @@ from nas.store import StudyStore
 
 
 def run(config: dict[str, Any]) -> int:
-    """Search, settle the front and export the model that ships; return 0.
+    """Search, settle the front and export the model that ships; return 0, or 1 if the export failed.
 
     Args:
         config: as ``nas.config.compose.resolve`` returns it.
@@ -24,7 +24,7 @@ def run(config: dict[str, Any]) -> int:
         print(json.dumps(report.to_dict()), flush=True)
     else:
         print_report(report)
-    return 0
+    return 1 if report.failed else 0
 
 
 def _objectives(config: dict[str, Any]) -> tuple[Objective, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ _TRACKING_CLOSE_S = 90.0
 
 
 def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) -> SearchReport:
-    """Search, settle the front, export the model to ship, and report.
+    """Search, settle the front, export the model to ship, and report; a failed export is in the report.
 
     Args:
         config: resolved config of ``nas search``.
@@ -48,7 +49,6 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
 
     Raises:
         ConfigError: a setting is wrong, or the study was started with another config.
-        ExportError: the exported model did not repeat what the search recorded; the study is kept.
     """
     config, folder = _study_of(config)
     check_rule(config["rule"])
@@ -92,7 +92,12 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
             stored["data"] = {**stored["data"], "path": config["data_path"]}
         parts = Parts(stored, folder, study_objectives(store))
         target = Path(config["to"]) if config.get("to") else None
-        return _shipper(parts, store).ship(config["rule"], config.get("trial"), target)
+        shipped = _shipper(parts, store).ship(config["rule"], config.get("trial"), target)
+        if target is None:
+            tracker: Tracker = instantiate(stored["tracking"], folder=config["folder"], gate=parts.gate)
+            tracker.update(snapshot_of(store, folder))
+            tracker.close(_TRACKING_CLOSE_S)
+        return shipped
 
 
 def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
@@ -127,6 +132,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     parts = Parts(config, folder)
     parts.check_sources()
     make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
+    _check_same_machine(parts, store)
     if store.get("objectives") is None:
         objectives = resolve_references(parts.objectives, parts.screen, parts.any_energy_model)
         store.put("objectives", [asdict(objective) for objective in objectives])
@@ -138,6 +144,21 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("finished", False)
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
+
+
+def _check_same_machine(parts: Parts, store: StudyStore) -> None:
+    """Refuse to mix the costs of two machines or runtimes in one front."""
+    known, versions = store.get("device"), store.get("environment")
+    if known is None:
+        return
+    here = {"device": parts.device.key, "onnxruntime": environment().get("onnxruntime")}
+    there = {"device": known["key"], "onnxruntime": versions.get("onnxruntime")}
+    changed = [f"{name} {there[name]} then, {here[name]} now" for name in here if here[name] != there[name]]
+    if changed:
+        raise StoreError(
+            f"study '{store.get('study')}' was costed elsewhere ({'; '.join(changed)}), and its numbers do not compare "
+            "with those of this machine; start a new study here by study=NAME"
+        )
 
 
 def _device_facts(parts: Parts) -> dict[str, Any]:
@@ -224,7 +245,9 @@ def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple
     try:
         shipped = shipper.ship(rule)
     except ExportError as error:
-        return None, f"nothing ships: {error}"
+        store.put("shipped", None)
+        shutil.rmtree(parts.folder / "export", ignore_errors=True)
+        return None, f"export failed, nothing ships: {error}"
     return shipped, shipped.reason
 
 

@@ -41,8 +41,9 @@ class Parts:
 
     @cached_property
     def dataset(self) -> ImageDataset:
-        """The data, loaded and split."""
-        source: DataSource = instantiate(self.config["data"])
+        """The data, loaded and split; ``recipe`` is for the accuracy's config."""
+        node = {key: value for key, value in self.config["data"].items() if key != "recipe"}
+        source: DataSource = instantiate(node)
         return source.load()
 
     @cached_property
@@ -155,7 +156,8 @@ class Parts:
             have.add("accuracy_fp32")
         if self.meter is not None:
             have.add("memory_kib")
-        if self.config.get("energy"):
+        metered = self.meter is not None and self.meter.has_energy
+        if metered or self.energy_model is not None:
             have.add("energy_mj")
         for objective in self.objectives:
             if objective.metric == "energy_mj" and "energy_mj" not in have:
@@ -169,6 +171,12 @@ class Parts:
                 raise ConfigError(
                     f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
                     f"{mend}, or accuracy=short_training, or cost=measured"
+                )
+        for name in self.screen.limits:
+            if name not in have:
+                raise ConfigError(
+                    f"limits.{name} cannot be held: nothing gives {name} in this search; "
+                    f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
                 )
 
 

@@ -32,6 +32,8 @@ class SearchReport:
         ended: why the search ended.
         elapsed_s: wall clock over all runs.
         shipped: trial number of the model to ship, or None.
+        failed: whether an export was tried and failed.
+        exportable: whether ``nas export`` can write the model to ship.
         rule: by which it was picked.
         reason: why that one, or why none.
         export: exported folder, or None.
@@ -48,6 +50,8 @@ class SearchReport:
     ended: str
     elapsed_s: float
     shipped: int | None
+    failed: bool
+    exportable: bool
     rule: str
     reason: str
     export: Path | None
@@ -87,8 +91,10 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
     folder = find_study(config["study"], config["folder"])
     store = existing(folder)
     objectives = _rebound(store, config)
-    members = [member for member in complete(store) if _within(member[1], objectives)]
+    extra = _other_bounds(config, objectives)
+    members = [member for member in complete(store) if _within(member[1], (*objectives, *extra))]
     front = front_of(members, objectives)
+    own = {number for number, _ in front_of(complete(store), study_objectives(store))}
     index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
     return SearchReport(
         study=store.get("study"),
@@ -100,6 +106,8 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
         ended="",
         elapsed_s=float(store.get("elapsed_s", 0.0)),
         shipped=front[index][0],
+        failed=False,
+        exportable=front[index][0] in own and (folder / front[index][1].folder / "model.onnx").is_file(),
         rule=config["rule"],
         reason=reason,
         export=None,
@@ -131,6 +139,8 @@ def report_of(
         ended=ended,
         elapsed_s=float(store.get("elapsed_s", 0.0)),
         shipped=shipped.trial if shipped else None,
+        failed=reason.startswith("export failed"),
+        exportable=shipped is not None,
         rule=rule,
         reason=reason,
         export=shipped.folder if shipped else None,
@@ -169,6 +179,16 @@ def _rebound(store: StudyStore, config: Mapping[str, Any]) -> tuple[Objective, .
     return tuple(
         replace(objective, bound=bounds[objective.metric]) if bounds.get(objective.metric) is not None else objective
         for objective in chosen
+    )
+
+
+def _other_bounds(config: Mapping[str, Any], objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Return the bounds asked for on metrics that are no axis."""
+    axes = {objective.metric for objective in objectives}
+    return tuple(
+        Objective(metric, "maximize" if metric == "accuracy" else "minimize", bound=bound)
+        for metric, bound in config.get("bounds", {}).items()
+        if bound is not None and metric not in axes
     )
 
 

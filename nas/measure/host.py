@@ -116,28 +116,31 @@ def limit_memory(extra_mib: int) -> None:
 class PeakMemory:
     """Peak of the resident memory beyond that at the start, as the kernel counts it: within about 0.5 MiB."""
 
-    _before_kib: int = field(init=False, default=0)
+    _before_kib: int | None = field(init=False, default=None)
 
     def start(self) -> None:
         """Give free memory back to the system and reset the kernel's peak."""
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
-        with contextlib.suppress(OSError):
+        try:
             Path("/proc/self/clear_refs").write_text("5")
-        self._before_kib = _resident_kib("VmRSS")
+        except OSError:
+            self._before_kib = None
+        else:
+            self._before_kib = _resident_kib("VmRSS")
 
-    def peak_kib(self) -> int:
-        """Return KiB since ``start``."""
-        return _resident_kib("VmHWM") - self._before_kib
+    def peak_kib(self) -> int | None:
+        """Return KiB since ``start``, or None where the kernel's peak could not be reset."""
+        peak = _resident_kib("VmHWM")
+        return None if peak is None or self._before_kib is None else peak - self._before_kib
 
 
-def _resident_kib(name: str) -> int:
+def _resident_kib(name: str) -> int | None:
+    """Return a line of the process's status, or None where the system keeps none."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1])
-    # Without /proc the peak since the start of the process stands for both.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // 1024 if sys.platform == "darwin" else peak
+    return None

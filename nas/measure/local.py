@@ -61,10 +61,16 @@ class LocalMeter:
         name = device.energy_source if energy in (None, ANY) and device.energy_source else energy
         self._energy: EnergySource | None = energy_source(name) if name else None
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether ``measure`` gives ``energy_mj``."""
+        return self._energy is not None
+
     def measure(self, model: Path) -> Mapping[str, Measurement]:
         """Return ``latency_ms``, ``memory_kib`` and, where there is a source, ``energy_mj`` (per inference).
 
-        ``memory_kib`` is the peak of loading the model and running it once, beyond the runtime itself.
+        ``memory_kib`` is the peak of loading the model and running it once, beyond the runtime itself; it is absent
+        where the system does not let the peak be reset.
 
         Raises:
             CandidateError: kind ``crash``, ``timeout``, ``memory`` or ``error``.
@@ -72,11 +78,14 @@ class LocalMeter:
             MeasurementError: the timing process found itself on another machine than the device.
         """
         with RunnerProcess() as child:
+            started_s = time.monotonic()
             device, peaks = self._prepare(child, [model], self._timing.memory_loads)
             with self._timed():
                 latency = self._time(child, 1, None, device)[0]
                 energy = self._take_energy(child, latency, device) if self._energy else None
-        costs = {"latency_ms": latency, "memory_kib": self._plain(peaks[0], "KiB", device, latency.started_s)}
+        costs = {"latency_ms": latency}
+        if peaks[0]:
+            costs["memory_kib"] = self._plain(peaks[0], "KiB", device, started_s)
         return costs if energy is None else {**costs, "energy_mj": energy}
 
     def compare(self, models: Sequence[Path], rounds: int) -> list[Measurement]:

@@ -72,7 +72,8 @@ class Runner:
                 _inference(session)()
                 peaks.append(meter.peak_kib())
                 del session
-            memory.append(peaks)
+            # A peak that could not be read is absent, never 0.
+            memory.append([peak for peak in peaks if peak is not None])
         self.sessions = [*(self._open(model) for model in models), anchor_session]
         return {"memory_kib": memory}
 

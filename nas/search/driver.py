@@ -225,13 +225,13 @@ class Driver:
         violations = self._screen.violations(costs)
         if not violations:
             return False
-        reason = ", ".join(f"{name} {costs[name].value:.4g} is above its limit" for name in violations)
+        reason = f"refused before anything was built: {self._screen.explain(violations)}"
         evaluation = Evaluation(
             architecture=architecture,
             key=self._key_of(architecture),
             state=State.INFEASIBLE,
-            values={name: cost.value for name, cost in costs.items() if name != "latency_ms"},
-            provenance={name: cost.to_dict() for name, cost in costs.items() if name != "latency_ms"},
+            values={name: cost.value for name, cost in costs.items()},
+            provenance={name: cost.to_dict() for name, cost in costs.items()},
             constraints=violations,
             reason=reason,
             created=time.time(),

@@ -62,8 +62,9 @@ def resolve_references(
         graph = screen.space.lower(architecture)
         estimates = screen.costs(architecture)
         costs = {name: estimate.value for name, estimate in estimates.items()}
-        if estimates["latency_ms"].provenance == "modelled":
-            costs["latency_ms"] *= _MODELLED_LATENCY_FACTOR
+        modelled = estimates["predicted_latency_ms"].provenance == "modelled"
+        costs["latency_ms"] = costs["predicted_latency_ms"] * (_MODELLED_LATENCY_FACTOR if modelled else 1.0)
+        costs["size_kib"] = costs["weights_kib"]
         costs["memory_kib"] = (graph.weight_bytes + graph.activation_bytes) / 1024
         if energy_model is not None:
             costs["energy_mj"] = energy_model.predict_energy(graph, screen.device).value

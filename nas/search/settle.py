@@ -52,7 +52,7 @@ def settle_front(
         front = front_of(complete(store), objectives)
         timed = [member for member in front if (folder / member[1].folder / "model.onnx").is_file()]
         if not timed:
-            return []
+            break
         models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
         settled = store.get("settled", {})
         for (number, _), measurement in zip(timed, comparer.compare(models, rounds), strict=True):
@@ -64,8 +64,14 @@ def settle_front(
         if not notes and not unmeasured:
             break
         rounds *= 2
+    missing = sorted({number for number, _ in front_of(complete(store), objectives)} - _settled(store))
+    notes += [f"trial {number} on the front was not timed again; its latency is the search's" for number in missing]
     store.put("within_noise", notes)
     return notes
+
+
+def _settled(store: StudyStore) -> set[int]:
+    return {int(number) for number in store.get("settled", {})}
 
 
 def within_noise(members: Members, objectives: Sequence[Objective]) -> list[str]:

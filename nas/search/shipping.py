@@ -58,7 +58,7 @@ class Shipper:
         raise ConfigError(f"trial {member} is not on the front; have {', '.join(str(number) for number, _ in front)}")
 
     def ship(self, rule: str, member: int | None = None, target: Path | None = None) -> ShippedModel:
-        """Export the member that the rule picks and note it in the store.
+        """Export the member that the rule picks; in the study's own folder it is noted in the store as what ships.
 
         Args:
             rule: see :mod:`nas.search.rules`.
@@ -84,8 +84,9 @@ class Shipper:
         self.exporter.export(evaluation, models, target, preprocessing, story, notes)
         operators = tuple(self.runtime.profile(target / "model.onnx"))
         shipped = ShippedModel(number, target, story["rule"], reason, operators)
-        kept = {**asdict(shipped), "folder": _relative(target, self.folder)}
-        self.store.put("shipped", kept)
+        # A copy elsewhere does not change what the study ships.
+        if target == self.folder / "export":
+            self.store.put("shipped", {**asdict(shipped), "folder": "export"})
         return shipped
 
     def prune(self) -> int:
@@ -97,8 +98,3 @@ class Shipper:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
         return removed
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Return ``path`` relative to the study's folder where it lies inside, so that a moved study still works."""
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.resolve())

@@ -190,6 +190,10 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
         note(f"trials_{state}", float(count), last_step, last_ms)
     for name, value in _shipped_values(snapshot).items():
         note(name, value, last_step, last_ms)
+    if snapshot.finished:
+        # MLflow shows the point of the highest step: an earlier snapshot's must not outlive a correction.
+        for name, value in now.items():
+            points[(name, last_step)] = MetricPoint(_name(name), value, last_step, last_ms)
     return list(points.values())
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,12 @@ class StudyWriter:
             ordered = sorted(history, key=lambda metric: metric.timestamp)
             self._histories[name] = {metric.step: metric.value for metric in ordered}
         missing = [point for point in points if self._histories[point.name].get(point.step) != point.value]
-        self._log(run_id, metrics=missing)
+        # Of two values at one step MLflow shows the newer, so a corrected one is dated now.
+        now_ms = content.milliseconds(time.time())
+        dated = [
+            replace(point, time_ms=now_ms) if point.step in self._histories[point.name] else point for point in missing
+        ]
+        self._log(run_id, metrics=dated)
         for point in missing:
             self._histories[point.name][point.step] = point.value
 

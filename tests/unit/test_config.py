@@ -131,7 +131,7 @@ def defaults() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("budget=abc", "budget=abc: expected a whole number (trials)."),
+        ("budget=abc", "budget=abc: expected a whole number (candidates to evaluate)."),
         ("budget=1.5", "budget=1.5: expected a whole number"),
         ("budget=null", "budget: "),
         ("budget=0", "budget=0: expected at least 1"),

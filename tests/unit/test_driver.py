@@ -114,7 +114,7 @@ def test_what_the_screen_refuses_costs_no_budget_and_tells_the_sampler_how_far_o
         assert "size_kib" in record.evaluation.reason
         frozen = thaw(record.optuna)
         assert frozen.state is optuna.trial.TrialState.PRUNED
-        assert frozen.constraints["size_kib"] == pytest.approx(record.evaluation.values["size_kib"] - 1.2)
+        assert frozen.constraints["size_kib"] == pytest.approx(record.evaluation.values["weights_kib"] - 1.2)
     assert all(e.values["size_kib"] <= 1.2 for _, e in complete(store))
 
 

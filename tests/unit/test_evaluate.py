@@ -98,6 +98,17 @@ def test_too_slow_before_training_is_refused_without_training(make):
     assert "accuracy" not in evaluation.values
 
 
+def test_too_large_before_training_is_refused_without_timing(make):
+    axes = (*AXES, Objective("size_kib", "minimize", "KiB", bound=0.9))
+    meter = FakeMeter()
+    evaluator = make(meter, axes)
+    evaluation = evaluator.evaluate(architecture(evaluator, width=8, depth=2))
+    assert evaluation.state is State.INFEASIBLE
+    assert "size_kib" in evaluation.reason
+    assert meter.sizes == []
+    assert "train" not in evaluation.seconds
+
+
 def test_a_bound_broken_by_the_trained_model_is_infeasible_with_all_values(make):
     bounded = (AXES[0], replace(AXES[1], bound=1.0))
     evaluator = make(FakeMeter(0.9, 1.1), bounded)
@@ -151,7 +162,7 @@ def test_the_screen_names_every_limit_that_is_exceeded_and_forgives_an_estimate_
     evaluator = make(None, AXES, macs=10.0, size_kib=1e6, latency_ms=1e-9)
     costs = evaluator.screen.costs(architecture(evaluator))
     assert set(evaluator.screen.violations(costs)) == {"macs", "latency_ms"}
-    near = replace(evaluator.screen, limits={"latency_ms": costs["latency_ms"].value / 1.9})
+    near = replace(evaluator.screen, limits={"latency_ms": costs["predicted_latency_ms"].value / 1.9})
     assert near.violations(costs) == {}
 
 

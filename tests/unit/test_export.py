@@ -112,7 +112,7 @@ def test_run_py_sees_exactly_what_the_search_scored(candidate, tmp_path):
     logits = OnnxRuntime().load(target / "model.onnx").run({"input": x})[0][0]
     share = np.exp(logits - logits.max()).max() / np.exp(logits - logits.max()).sum()
     assert shown[1:] == [("cat", "dog", "eel")[int(logits.argmax())], f"{share:.3f}"]
-    assert len((target / "run.py").read_text().splitlines()) <= 15
+    assert len((target / "run.py").read_text().splitlines()) == 10
 
 
 def test_another_accuracy_than_recorded_is_an_error_and_leaves_no_folder(candidate, tmp_path):

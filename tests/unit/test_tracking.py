@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -359,7 +360,7 @@ class Recorder:
 
 
 def tracker_on(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> MlflowTracker:
-    tracker = MlflowTracker("sqlite:///unused/mlflow.db", **settings)
+    tracker = MlflowTracker(f"sqlite:///{tempfile.mkdtemp()}/mlflow.db", **settings)
     monkeypatch.setattr(tracker, "_connect", lambda: recorder)
     return tracker
 
