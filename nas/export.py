@@ -99,6 +99,9 @@ class Exporter:
             ExportError: a file is missing, the accuracy differs by more than 0.1 point, or the latency ratio to the
                 anchor moved in three tries by more than the larger of 5 % and three times its recorded spread.
         """
+        target = target.resolve()
+        if target.exists() and not (target / "model_card.json").is_file() and any(target.iterdir()):
+            raise ExportError(f"{target} exists and is no exported model, so it is not replaced; name a new folder")
         draft = target.with_name(f".{target.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -112,8 +115,12 @@ class Exporter:
         verified = self.verify(draft / "model.onnx", evaluation, preprocessing)
         card = self._card(draft, evaluation, preprocessing, verified, story, notes)
         (draft / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
-        shutil.rmtree(target, ignore_errors=True)
+        earlier = target.with_name(f".{target.name}.earlier")
+        shutil.rmtree(earlier, ignore_errors=True)
+        if target.exists():
+            os.replace(target, earlier)
         os.replace(draft, target)
+        shutil.rmtree(earlier, ignore_errors=True)
         return card
 
     def verify(self, model: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> Verified:

@@ -223,7 +223,8 @@ class Outcome:
     Args:
         job: id that ``submit`` returned.
         result: what the job returned, or None if it failed.
-        kind: cause of a failure as in ``CandidateError``, or empty.
+        kind: cause of a failure as in ``CandidateError``, ``infrastructure`` where the machine failed the candidate, or
+            empty.
         reason: why it failed, or empty.
     """
 

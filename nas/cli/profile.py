@@ -12,8 +12,9 @@ from rich.markup import escape
 
 from nas.cli import tables
 from nas.config.instantiate import instantiate
-from nas.device import Device
+from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError, ModelFileError, closest
+from nas.executor.gate import FileGate
 from nas.measure.local import LocalMeter
 from nas.measurement import Measurement
 from nas.protocols import OperatorTime, Runtime
@@ -36,7 +37,8 @@ def run(config: dict[str, Any]) -> int:
     device = _device(config)
     target = Path(config["save"]) if config["save"] else model.with_suffix(".profile.json")
     costs = _meter(config, device, runtime).measure(model) if config["latency"] else {}
-    operators = runtime.profile(model, runs=config["runs"], threads=device.threads)
+    with _gate().timing():
+        operators = runtime.profile(model, runs=config["runs"], threads=device.threads)
     report = _report(model, runtime, device, costs, operators, config["runs"])
     _save(report, target)
     if config["output"] == "json":
@@ -71,7 +73,12 @@ def _meter(config: Mapping[str, Any], device: Device, runtime: Runtime) -> Local
         raise ConfigError(
             "cost has no timing settings, which timing the model needs; use cost=measured, latency=false."
         )
-    return LocalMeter(device, runtime, instantiate(node, path="cost.timing"))
+    return LocalMeter(device, runtime, instantiate(node, path="cost.timing"), _gate())
+
+
+def _gate() -> FileGate:
+    """Return the lock that keeps searches on this machine from training meanwhile."""
+    return FileGate(local_fingerprint().id)
 
 
 def _report(

@@ -35,7 +35,6 @@ class LiveProgress:
         self._mode = ("live" if self._console.is_terminal else "plain") if mode == "auto" else mode
         self._objectives = objectives
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._told = -1
 
     def __enter__(self) -> LiveProgress:
         if self._mode == "live":
@@ -52,9 +51,10 @@ class LiveProgress:
         """Show a status."""
         if self._mode == "live":
             self._live.update(self._panel(status))
-        elif self._mode == "plain" and status.last is not None and status.last[0] != self._told:
-            self._told = status.last[0]
-            self._console.print(self._line(status), highlight=False, soft_wrap=True)
+        elif self._mode == "plain":
+            for number, evaluation in status.recent:
+                line = self._line(status, number, evaluation)
+                self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _panel(self, status: SearchStatus) -> Group:
         head = Text.assemble(
@@ -73,9 +73,7 @@ class LiveProgress:
         # A bar ends without a line break.
         return Group(head, bar, Text(f"\n{counts}", "dim"), Text(f"evaluating {running}", "dim"), table, *more)
 
-    def _line(self, status: SearchStatus) -> str:
-        assert status.last is not None
-        number, evaluation = status.last
+    def _line(self, status: SearchStatus, number: int, evaluation: Evaluation) -> str:
         shown = "  ".join(
             f"{objective.metric} {show(objective.metric, evaluation.values[objective.metric])}"
             for objective in self._objectives

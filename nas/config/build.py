@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,12 +17,12 @@ from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
 from nas.config.study import find_study, identity, resumed
-from nas.errors import ConfigError, ExportError, StoreError
+from nas.errors import CandidateError, ConfigError, ExportError, MeasurementError, ModelFileError, StoreError
 from nas.evaluate import Trainer
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
 from nas.export import Exporter
-from nas.protocols import Executor, ShippedModel, Tracker
+from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
 from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
 from nas.search.front import (
@@ -91,6 +91,10 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
         if config.get("data_path"):
             stored["data"] = {**stored["data"], "path": config["data_path"]}
         parts = Parts(stored, folder, study_objectives(store))
+        if not isinstance(parts.accuracy, Trainer):
+            raise ConfigError(
+                f"study '{store.get('study')}' trained no candidate (accuracy=zero_cost); nothing can ship"
+            )
         target = Path(config["to"]) if config.get("to") else None
         shipped = _shipper(parts, store).ship(config["rule"], config.get("trial"), target)
         if target is None:
@@ -106,10 +110,10 @@ def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
         folder = find_study(config["resume"], config["folder"])
     else:
         folder = Path(config["folder"]) / config["study"]
-    if not (folder / "store.sqlite").is_file():
+    if not _was_started(folder):
         if config.get("resume"):
             raise StoreError(
-                f"{folder} holds no store.sqlite, so there is no study to resume; start it without resume="
+                f"{folder} holds no study that was started, so there is nothing to resume; start it without resume="
             )
         return dict(config), folder
     store = existing(folder)
@@ -127,12 +131,25 @@ def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     return dict(config), folder
 
 
+def _was_started(folder: Path) -> bool:
+    """Say whether a search got past its checks; one that was refused or stopped before left an empty store."""
+    if not (folder / "store.sqlite").is_file():
+        return False
+    store = StudyStore(folder / "store.sqlite")
+    try:
+        return store.get("config") is not None
+    finally:
+        store.close()
+
+
 def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     """Check what can be checked before anything is spent, and note what the study is."""
     parts = Parts(config, folder)
     parts.check_sources()
     make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
     _check_same_machine(parts, store)
+    if store.get("uuid") is None:
+        store.put("uuid", uuid.uuid4().hex)
     if store.get("objectives") is None:
         objectives = resolve_references(parts.objectives, parts.screen, parts.any_energy_model)
         store.put("objectives", [asdict(objective) for objective in objectives])
@@ -141,23 +158,28 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("config", config)
     store.put("environment", environment())
     store.put("device", _device_facts(parts))
+    store.put("data", parts.dataset.fingerprint)
     store.put("finished", False)
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
 
 
 def _check_same_machine(parts: Parts, store: StudyStore) -> None:
-    """Refuse to mix the costs of two machines or runtimes in one front."""
+    """Refuse to mix two machines, runtimes or states of the data in one front."""
     known, versions = store.get("device"), store.get("environment")
     if known is None:
         return
-    here = {"device": parts.device.key, "onnxruntime": environment().get("onnxruntime")}
-    there = {"device": known["key"], "onnxruntime": versions.get("onnxruntime")}
+    here = {
+        "device": parts.device.key,
+        "onnxruntime": environment().get("onnxruntime"),
+        "data": parts.dataset.fingerprint,
+    }
+    there = {"device": known["key"], "onnxruntime": versions.get("onnxruntime"), "data": store.get("data")}
     changed = [f"{name} {there[name]} then, {here[name]} now" for name in here if here[name] != there[name]]
     if changed:
         raise StoreError(
-            f"study '{store.get('study')}' was costed elsewhere ({'; '.join(changed)}), and its numbers do not compare "
-            "with those of this machine; start a new study here by study=NAME"
+            f"study '{store.get('study')}' was made with another device, runtime or data ({'; '.join(changed)}), so "
+            "its numbers do not compare with new ones; start a new study by study=NAME"
         )
 
 
@@ -172,7 +194,7 @@ def _driver(
 ) -> tuple[Driver, Executor, OptunaMirror]:
     config, folder = parts.config, parts.folder
     mirror_url = config.get("storage") or f"sqlite:///{(folder / 'optuna.sqlite3').resolve()}"
-    mirror = OptunaMirror(mirror_url, config["study"], parts.objectives)
+    mirror = OptunaMirror(mirror_url, config["study"], parts.objectives, store.get("uuid"))
     mirror.check()
     executor = _executor(parts)
     driver = Driver(
@@ -231,7 +253,10 @@ class _Feeder:
 def _settle(parts: Parts, store: StudyStore) -> list[str]:
     if parts.meter is None:
         return []
-    return settle_front(store, parts.folder, parts.meter, parts.objectives)
+    try:
+        return settle_front(store, parts.folder, parts.meter, parts.objectives)
+    except (ModelFileError, CandidateError, MeasurementError) as error:
+        return [f"the front was not timed again ({error}); latencies are those of the search"]
 
 
 def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:
@@ -244,10 +269,10 @@ def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple
         return None, f"nothing ships: {error}"
     try:
         shipped = shipper.ship(rule)
-    except ExportError as error:
-        store.put("shipped", None)
-        shutil.rmtree(parts.folder / "export", ignore_errors=True)
-        return None, f"export failed, nothing ships: {error}"
+    except (ExportError, ModelFileError, CandidateError, MeasurementError) as error:
+        earlier = store.get("shipped")
+        kept = f" The folder export still holds the earlier one, trial {earlier['trial']}." if earlier else ""
+        return None, f"export failed: {error}.{kept}"
     return shipped, shipped.reason
 
 
@@ -260,7 +285,13 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
         environment=environment(),
         device=_device_facts(parts),
     )
-    return Shipper(store, parts.folder, parts.objectives, exporter, parts.runtime, parts.preprocessing)
+    return Shipper(store, parts.folder, parts.objectives, exporter, partial(_profile, parts), parts.preprocessing)
+
+
+def _profile(parts: Parts, model: Path) -> list[OperatorTime]:
+    """Profile with the threads that were timed, and with nothing else running."""
+    with parts.gate.timing():
+        return parts.runtime.profile(model, threads=parts.device.threads)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from nas.architecture import Architecture
 from nas.config.instantiate import instantiate
 from nas.data import ImageDataset, Preprocessing
-from nas.device import Device
+from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
 from nas.evaluate import Evaluator, Scorer, Screen, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
@@ -66,8 +66,8 @@ class Parts:
 
     @cached_property
     def gate(self) -> FileGate:
-        """Keeps training and timing apart on this machine."""
-        return FileGate(self.device.key)
+        """Keeps training and timing apart on this machine, whatever each search's target is."""
+        return FileGate(local_fingerprint().id)
 
     @cached_property
     def meter(self) -> LocalMeter | None:
@@ -115,7 +115,9 @@ class Parts:
     def screen(self) -> Screen:
         """The constraints that need no training."""
         limits = {name: value for name, value in self.config.get("limits", {}).items() if value is not None}
-        return Screen(self.space, self.device, self.latency_model, limits, self.objectives)
+        # A predicted latency that is never measured is held against its limit as it is.
+        margin = 1.0 if self.config["cost"]["mode"] == "predicted" else 2.0
+        return Screen(self.space, self.device, self.latency_model, limits, self.objectives, margin)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -172,12 +174,26 @@ class Parts:
                     f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
                     f"{mend}, or accuracy=short_training, or cost=measured"
                 )
+        for objective in self.objectives:
+            _check_range(objective)
         for name in self.screen.limits:
             if name not in have:
                 raise ConfigError(
                     f"limits.{name} cannot be held: nothing gives {name} in this search; "
                     f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
                 )
+
+
+def _check_range(objective: Objective) -> None:
+    for name, value in (("bound", objective.bound), ("reference", objective.reference)):
+        if value is None:
+            continue
+        key = f"objective.{objective.metric}.{name}={value:g}"
+        if objective.metric == "accuracy" and not 0 <= value < 1:
+            mend = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
+            raise ConfigError(f"{key}: accuracy is a share, expected 0 or more and below 1{mend}")
+        if objective.direction == "minimize" and not value > 0:
+            raise ConfigError(f"{key}: expected a number above 0")
 
 
 def make_job(payload: Mapping[str, Any]) -> Job:

@@ -13,7 +13,7 @@ from nas.errors import StoreError
 from nas.evaluation import Evaluation
 from nas.objective import Objective
 from nas.protocols import ShippedModel
-from nas.search.front import Members, complete, front_of, hypervolume_of, study_objectives
+from nas.search.front import Members, complete, eligible, front_of, hypervolume_of, study_objectives
 from nas.search.rules import check_rule, pick
 from nas.store import StudyStore
 
@@ -65,7 +65,10 @@ class SearchReport:
         for number, evaluation in self.front:
             metrics = dict.fromkeys((*keys, *(objective.metric for objective in self.objectives)))
             values = {metric: evaluation.values[metric] for metric in metrics if metric in evaluation.values}
-            members.append({"trial": number, "architecture": evaluation.architecture.id, **values})
+            origins = {metric: evaluation.provenance.get(metric, {}).get("provenance") for metric in values}
+            members.append(
+                {"trial": number, "architecture": evaluation.architecture.id, **values, "provenance": origins}
+            )
         return {
             "study": self.study,
             "front": members,
@@ -94,7 +97,8 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
     extra = _other_bounds(config, objectives)
     members = [member for member in complete(store) if _within(member[1], (*objectives, *extra))]
     front = front_of(members, objectives)
-    own = {number for number, _ in front_of(complete(store), study_objectives(store))}
+    axes = study_objectives(store)
+    own = {number for number, _ in front_of(eligible(store, axes), axes)}
     index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
     return SearchReport(
         study=store.get("study"),
@@ -128,7 +132,7 @@ def report_of(
 ) -> SearchReport:
     """Return the report of a search that has ended, its numbers read from the store."""
     objectives = study_objectives(store)
-    front = front_of(complete(store), objectives)
+    front = front_of(eligible(store, objectives), objectives)
     return SearchReport(
         study=store.get("study"),
         folder=folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nas.errors import CandidateError
+from nas.errors import CandidateError, ConfigError, MeasurementError, StoreError
 from nas.protocols import Job, Outcome
 
 
@@ -40,6 +40,8 @@ class InProcessExecutor:
             return [Outcome(job, None, error.kind, error.reason)]
         except MemoryError as error:
             return [Outcome(job, None, "memory", str(error) or "out of memory")]
+        except (MeasurementError, ConfigError, StoreError) as error:
+            return [Outcome(job, None, "infrastructure", str(error))]
         except Exception as error:
             return [Outcome(job, None, "error", f"{type(error).__name__}: {error}")]
 

@@ -124,7 +124,12 @@ class SpawnedExecutor:
         except (EOFError, OSError):
             self._died(worker)
             return
-        if frame.get("ready"):
+        except ValueError:
+            self._retire(worker, "crash", "the worker sent a frame that is no JSON")
+            return
+        if worker.ready and (("result" not in frame and "kind" not in frame) or worker.job is None):
+            self._retire(worker, "crash", "the worker sent a frame out of turn")
+        elif frame.get("ready"):
             worker.ready, self._failed_starts = True, 0
             worker.deadline_s = float("inf")
         elif "fatal" in frame:

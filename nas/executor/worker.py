@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nas.errors import CandidateError, NasError
+from nas.errors import CandidateError, ConfigError, MeasurementError, NasError, StoreError
 from nas.protocols import Job
 
 Factory = Callable[[Mapping[str, Any]], Job]
@@ -70,8 +71,12 @@ def _answer(job: Job, payload: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": error.kind, "reason": error.reason}
     except MemoryError as error:
         return {"kind": "memory", "reason": str(error) or "the candidate reached its memory limit"}
+    except (MeasurementError, ConfigError, StoreError) as error:
+        return {"kind": "infrastructure", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return {"kind": "infrastructure", "reason": str(error)}
         text = f"{type(error).__name__}: {error}"
         short = any(words in text.lower() for words in _ALLOCATION_WORDS)
         return {"kind": "memory" if short else "error", "reason": text[:2000]}

@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,12 @@ class LocalMeter:
             ModelFileError: the file is damaged or reaches outside its folder.
             MeasurementError: the timing process found itself on another machine than the device.
         """
-        with RunnerProcess() as child:
-            started_s = time.monotonic()
-            device, peaks = self._prepare(child, [model], self._timing.memory_loads)
+        started_s = time.monotonic()
+        with ExitStack() as stack:
+            # Starting and loading on the timed core would disturb the timing of another worker.
+            with self._busy():
+                child = stack.enter_context(RunnerProcess())
+                device, peaks = self._prepare(child, [model], self._timing.memory_loads)
             with self._timed():
                 latency = self._time(child, 1, None, device)[0]
                 energy = self._take_energy(child, latency, device) if self._energy else None
@@ -100,10 +103,15 @@ class LocalMeter:
         """
         if not models or rounds < 1:
             raise MeasurementError(f"{len(models)} models in {rounds} rounds; expected at least 1 of each")
-        with RunnerProcess() as child:
-            device, _ = self._prepare(child, models, memory_loads=0)
+        with ExitStack() as stack:
+            with self._busy():
+                child = stack.enter_context(RunnerProcess())
+                device, _ = self._prepare(child, models, memory_loads=0)
             with self._timed():
                 return self._time(child, len(models), rounds, device)
+
+    def _busy(self) -> AbstractContextManager[None]:
+        return self._gate.training() if self._gate is not None else nullcontext()
 
     def _timed(self) -> AbstractContextManager[None]:
         return self._gate.timing() if self._gate is not None else nullcontext()
@@ -145,7 +153,7 @@ class LocalMeter:
     def _time(self, child: RunnerProcess, models: int, rounds: int | None, device: str) -> list[Measurement]:
         reply = child.request(
             "time",
-            self._timing.timeout_s * models,
+            self._timing.timeout_s * models * max(1.0, (rounds or 0) / self._timing.min_blocks),
             settings=dataclasses.asdict(self._timing),
             best_anchor_ms=self._best_anchor_ms,
             rounds=rounds,

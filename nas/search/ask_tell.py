@@ -30,6 +30,7 @@ from nas.store import TrialRecord
 # Optuna's relational storage keeps a system attribute in a column of 2,048 characters.
 _LONGEST_ATTRIBUTE = 2045
 _REST_S = 30.0
+_OWNER = "hwnas.store"
 
 Frozen = dict[str, Any]
 
@@ -135,9 +136,11 @@ class OptunaMirror:
         url: SQLAlchemy URL, such as ``sqlite:///runs/name/optuna.sqlite3`` or one of PostgreSQL.
         study: name of the study there.
         objectives: axes.
+        owner: id of the store that is mirrored; a study of that name with another owner is left alone.
     """
 
-    def __init__(self, url: str, study: str, objectives: Sequence[Objective]) -> None:
+    def __init__(self, url: str, study: str, objectives: Sequence[Objective], owner: str = "") -> None:
+        self._owner = owner
         self._url, self._name, self._objectives = url, study, tuple(objectives)
         self._study: optuna.Study | None = None
         self._written = 0
@@ -152,6 +155,8 @@ class OptunaMirror:
         """
         try:
             self._open()
+        except ConfigError:
+            raise
         except (ImportError, ArgumentError) as error:
             raise ConfigError(
                 f"storage={hide_password(self._url)} cannot be opened: {error} Expected an SQLAlchemy URL such as "
@@ -182,12 +187,19 @@ class OptunaMirror:
     def _open(self) -> optuna.Study:
         if self._study is None:
             quiet_optuna()
-            self._study = optuna.create_study(
+            study = optuna.create_study(
                 storage=self._url,
                 study_name=self._name,
                 directions=[objective.direction for objective in self._objectives],
                 load_if_exists=True,
             )
-            self._study.set_metric_names([objective.metric for objective in self._objectives])
-            self._written = len(self._study.get_trials(deepcopy=False))
+            self._written = len(study.get_trials(deepcopy=False))
+            owner = study.user_attrs.get(_OWNER)
+            if owner != self._owner and (owner is not None or self._written):
+                raise ConfigError(
+                    f"the Optuna storage already holds study '{self._name}' of another search; name this one by study="
+                )
+            study.set_user_attr(_OWNER, self._owner)
+            study.set_metric_names([objective.metric for objective in self._objectives])
+            self._study = study
         return self._study

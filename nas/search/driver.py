@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
 from nas.architecture import Architecture, Choice
-from nas.errors import CandidateError, DegenerateArchitectureError
+from nas.errors import CandidateError, DegenerateArchitectureError, NasError
 from nas.evaluate import Screen
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.objective import Objective
@@ -28,6 +28,7 @@ from nas.store import StudyStore, TrialRecord
 from nas.suggest import RandomSuggester
 
 _UNSEEN_ATTEMPTS = 1000
+_BROKEN_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SearchStatus:
         hours: limit on it, or None.
         front: current members.
         hypervolume: of the front, a share of the reference box, or NaN.
-        last: newest finished trial as (number, evaluation), or None.
+        recent: trials that ended since the last status, as (number, evaluation).
     """
 
     study: str
@@ -74,7 +75,7 @@ class SearchStatus:
     hours: float | None
     front: Members
     hypervolume: float
-    last: tuple[int, Evaluation] | None
+    recent: Members
 
 
 class Observer(Protocol):
@@ -141,7 +142,8 @@ class Driver:
         self._evaluated = sum(_counts(record.evaluation) for record in self._records if record.state != "duplicate")
         self._earlier_s = float(store.get("elapsed_s", 0.0))
         self._start = time.monotonic()
-        self._last: tuple[int, Evaluation] | None = None
+        self._recent: Members = []
+        self._broken = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -241,14 +243,17 @@ class Driver:
 
     def _finish(self, outcome: Outcome) -> None:
         running = self._running.pop(outcome.job)
-        if outcome.result is not None:
-            evaluation = Evaluation.from_dict(outcome.result)
-        else:
+        if outcome.kind == "infrastructure":
+            self._give_back(running, outcome.reason)
+            return
+        self._broken = 0
+        evaluation = self._read(running.architecture, outcome)
+        if evaluation is None:
             evaluation = Evaluation(
                 architecture=running.architecture,
                 key=self._key_of(running.architecture),
                 state=State.FAILED,
-                reason=str(CandidateError(outcome.kind, outcome.reason)),
+                reason=str(CandidateError(outcome.kind or "crash", outcome.reason or "its result was malformed")),
                 seconds={"failed": time.monotonic() - running.started},
                 created=time.time(),
             )
@@ -258,9 +263,33 @@ class Driver:
         )
         if evaluation.state is State.COMPLETE:
             self._members.append((number, evaluation))
-        self._last = (number, evaluation)
+        self._recent.append((number, evaluation))
         for follower in running.followers:
             self._acknowledge(follower, evaluation.state, evaluation, evaluation.constraints, evaluation.reason, number)
+
+    @staticmethod
+    def _read(architecture: Architecture, outcome: Outcome) -> Evaluation | None:
+        """Return the evaluation, or None where the worker sent none that belongs to this candidate."""
+        if outcome.result is None:
+            return None
+        try:
+            evaluation = Evaluation.from_dict(outcome.result)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        return evaluation if evaluation.architecture.id == architecture.id else None
+
+    def _give_back(self, running: _Running, reason: str) -> None:
+        """Forget a candidate that the machine failed, not it; end the search when that happens again at once.
+
+        Nothing is recorded, so that the candidate is no failure and can be proposed again.
+        """
+        for trial in (running.trial, *running.followers):
+            self._ask_tell.tell(trial, TrialState.FAIL, None, {}, {"state": "interrupted"})
+        self._broken += 1
+        if self._broken >= _BROKEN_IN_A_ROW:
+            raise NasError(
+                f"{reason}. Nothing that was evaluated is lost; the same command goes on when this is mended"
+            )
 
     def _acknowledge(
         self,
@@ -323,8 +352,9 @@ class Driver:
             hours=self._limits.hours,
             front=front,
             hypervolume=hypervolume_of(front, self._objectives),
-            last=self._last,
+            recent=self._recent,
         )
+        self._recent = []
         for observer in self._observers:
             observer(status)
 

@@ -107,6 +107,21 @@ def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None) -> E
     return replace(evaluation, values=values, provenance=provenance)
 
 
+def eligible(store: StudyStore, objectives: Sequence[Objective]) -> Members:
+    """Return the complete candidates that can be on the front and ship.
+
+    Left out is what :meth:`nas.search.shipping.Shipper.prune` deleted, since drift of the machine would otherwise bring
+    back members without files, and what a re-measured latency has put beyond a bound.
+    """
+    pruned = set(store.get("pruned", []))
+    return [
+        (number, evaluation)
+        for number, evaluation in complete(store)
+        if number not in pruned
+        and all(objective.violation(evaluation.values[objective.metric]) <= 0 for objective in objectives)
+    ]
+
+
 def losses(members: Members, objectives: Sequence[Objective]) -> list[list[float]]:
     """Return one row of losses per member, shape (members, objectives)."""
     return [[objective.loss(evaluation.values) for objective in objectives] for _, evaluation in members]
@@ -184,7 +199,7 @@ def snapshot_of(store: StudyStore, folder: Path) -> SearchSnapshot:
     objectives = study_objectives(store)
     members = complete(store)
     counts = store.counts()
-    front = front_of(members, objectives)
+    front = front_of(eligible(store, objectives), objectives)
     evaluations = dict(members)
     everything = []
     for record in store.trials():

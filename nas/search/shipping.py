@@ -14,8 +14,8 @@ from nas.errors import ConfigError
 from nas.evaluation import Evaluation
 from nas.export import Exporter
 from nas.objective import Objective
-from nas.protocols import Runtime, ShippedModel
-from nas.search.front import Members, complete, front_of
+from nas.protocols import OperatorTime, ShippedModel
+from nas.search.front import Members, complete, eligible, front_of
 from nas.search.rules import pick
 from nas.store import StudyStore
 
@@ -31,7 +31,7 @@ class Shipper:
         folder: of the study.
         objectives: axes of the front.
         exporter: writes and verifies.
-        runtime: profiles what ships.
+        profile: model file to its time per operator.
         preprocessing: architecture to the pre-processing of its input.
     """
 
@@ -39,7 +39,7 @@ class Shipper:
     folder: Path
     objectives: tuple[Objective, ...]
     exporter: Exporter
-    runtime: Runtime
+    profile: Callable[[Path], list[OperatorTime]]
     preprocessing: Callable[[Architecture], Preprocessing]
 
     def choose(self, rule: str, member: int | None = None) -> tuple[int, Evaluation, str]:
@@ -48,7 +48,7 @@ class Shipper:
         Raises:
             ConfigError: no member qualifies, or ``member`` is not on the front.
         """
-        front: Members = front_of(complete(self.store), self.objectives)
+        front: Members = front_of(eligible(self.store, self.objectives), self.objectives)
         if member is None:
             index, reason = pick(rule, [evaluation.values for _, evaluation in front], self.objectives)
             return (*front[index], reason)
@@ -82,7 +82,7 @@ class Shipper:
         preprocessing = self.preprocessing(evaluation.architecture)
         notes = self.store.get("within_noise", [])
         self.exporter.export(evaluation, models, target, preprocessing, story, notes)
-        operators = tuple(self.runtime.profile(target / "model.onnx"))
+        operators = tuple(self.profile(target / "model.onnx"))
         shipped = ShippedModel(number, target, story["rule"], reason, operators)
         # A copy elsewhere does not change what the study ships.
         if target == self.folder / "export":
@@ -91,7 +91,11 @@ class Shipper:
 
     def prune(self) -> int:
         """Delete the model files of candidates off the front and return how many folders went."""
-        kept = {evaluation.folder for _, evaluation in front_of(complete(self.store), self.objectives)}
+        front = front_of(eligible(self.store, self.objectives), self.objectives)
+        kept = {evaluation.folder for _, evaluation in front}
+        # Noted first: a kill in between must not leave a candidate on the front that has lost its files.
+        numbers = {number for number, _ in front}
+        self.store.put("pruned", [number for number, _ in complete(self.store) if number not in numbers])
         removed = 0
         for folder in sorted((self.folder / "models").glob("*")):
             if str(folder.relative_to(self.folder)) not in kept:

@@ -7,7 +7,7 @@ import pytest
 
 from nas.data import Task
 from nas.device import Device
-from nas.errors import CandidateError, ConfigError
+from nas.errors import CandidateError, ConfigError, MeasurementError, NasError
 from nas.evaluate import Screen
 from nas.executor.in_process import InProcessExecutor
 from nas.objective import Objective
@@ -101,6 +101,26 @@ def test_failures_are_recorded_with_their_reason_and_count(tmp_path):
     assert {record.evaluation.reason for record in failed} == {"nan: the loss is NaN"}
     assert {record.optuna["state"] for record in failed} == {"FAIL"}
     assert store.counts()["complete"] + len(failed) == 12
+
+
+def test_a_machine_that_fails_ends_the_search_and_leaves_no_failed_candidate(tmp_path):
+    def job(payload):
+        raise MeasurementError("the disk is full")
+
+    search, store = driver(tmp_path, 12, job=job)
+    with pytest.raises(NasError, match=r"the disk is full\. Nothing that was evaluated is lost"):
+        search.run()
+    assert list(store.trials()) == []
+
+
+def test_a_result_of_another_candidate_is_a_failure_of_this_one(tmp_path):
+    checks = screen()
+    other = synthetic_evaluation(checks, next(iter(checks.space.enumerate()))).to_dict()
+    search, store = driver(tmp_path, 4, job=lambda payload: {**other, "seconds": {"x": 1.0}})
+    search.run()
+    failed = [record.evaluation.reason for record in store.trials() if record.state == "failed"]
+    assert len(failed) >= 3
+    assert set(failed) == {"crash: its result was malformed"}
 
 
 def test_what_the_screen_refuses_costs_no_budget_and_tells_the_sampler_how_far_off(tmp_path):

@@ -149,3 +149,17 @@ def test_pruned_models_are_named(candidate, tmp_path):
     (models / "model_fp32.onnx").unlink()
     with pytest.raises(ExportError, match=r"model_fp32.onnx is missing"):
         exporter(FakeMeter()).export(evaluation, models, tmp_path / "e", PREPROCESSING, {})
+
+
+def test_a_folder_that_is_no_export_is_never_replaced(candidate, tmp_path):
+    models, evaluation = candidate
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.tex").write_text("years of work")
+    with pytest.raises(ExportError, match=r"thesis exists and is no exported model"):
+        exporter(FakeMeter(2.0)).export(evaluation, models, precious, PREPROCESSING, {})
+    assert (precious / "chapter1.tex").is_file()
+    exporter(FakeMeter(2.0)).export(evaluation, models, tmp_path / "e", PREPROCESSING, {"trial": 1})
+    exporter(FakeMeter(2.0)).export(evaluation, models, tmp_path / "e", PREPROCESSING, {"trial": 2})
+    assert json.loads((tmp_path / "e" / "model_card.json").read_text())["trial"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "models", "thesis"]

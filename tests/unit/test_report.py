@@ -3,15 +3,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from nas.accuracy.training import ShortTraining
 from nas.config.build import _check_same_machine, _ship
-from nas.config.parts import environment
+from nas.config.parts import _check_range, environment
 from nas.config.report import run_front
 from nas.data import Task
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, StoreError
 from nas.evaluate import Screen
 from nas.objective import Objective
-from nas.search.front import complete, front_of
+from nas.search.front import complete, eligible, front_of, study_objectives
+from nas.search.shipping import Shipper
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_evaluation
 from search_spaces.toy import Toy
@@ -77,30 +79,75 @@ def test_what_was_pruned_cannot_be_exported(study):
     assert not ask(folder).exportable
 
 
-def test_a_study_of_another_machine_is_not_mixed_with_this_ones_numbers(study):
+def parts_here(key="here/t1", data="d"):
+    return SimpleNamespace(device=SimpleNamespace(key=key), dataset=SimpleNamespace(fingerprint=data))
+
+
+def test_a_study_of_another_machine_or_other_data_is_not_mixed_with_this_ones_numbers(study):
     _, store = study
-    parts = SimpleNamespace(device=SimpleNamespace(key="here/t1"))
-    _check_same_machine(parts, store)
+    _check_same_machine(parts_here(), store)
     store.put("environment", environment())
     store.put("device", {"key": "here/t1"})
-    _check_same_machine(parts, store)
-    store.put("device", {"key": "there/t1"})
-    with pytest.raises(StoreError, match=r"there/t1 then, here/t1 now.*new study"):
-        _check_same_machine(parts, store)
+    store.put("data", "d")
+    _check_same_machine(parts_here(), store)
+    with pytest.raises(StoreError, match=r"device here/t1 then, there/t1 now.*new study"):
+        _check_same_machine(parts_here(key="there/t1"), store)
+    with pytest.raises(StoreError, match=r"data d then, e now"):
+        _check_same_machine(parts_here(data="e"), store)
 
 
-def test_a_failed_export_leaves_nothing_that_looks_shipped(study):
+def test_a_failed_export_keeps_the_earlier_one_and_says_so(study):
     folder, store = study
     (folder / "s" / "export").mkdir()
-    store.put("shipped", {"trial": 0})
+    store.put("shipped", {"trial": 7})
 
     def fail(rule):
         raise ExportError("it moved")
 
     shipper = SimpleNamespace(choose=lambda rule: None, ship=fail)
-    trainer = SimpleNamespace(train=None, key="k")
-    shipped, reason = _ship(SimpleNamespace(accuracy=trainer, folder=folder / "s"), store, shipper, "knee")
+    parts = SimpleNamespace(accuracy=ShortTraining(), folder=folder / "s")
+    shipped, reason = _ship(parts, store, shipper, "knee")
     assert shipped is None
-    assert reason == "export failed, nothing ships: it moved"
-    assert store.get("shipped") is None
-    assert not (folder / "s" / "export").exists()
+    assert reason == "export failed: it moved. The folder export still holds the earlier one, trial 7."
+    assert (folder / "s" / "export").is_dir()
+
+
+def test_pruned_candidates_never_return_to_the_front(study):
+    folder, store = study
+    axes = study_objectives(store)
+    before = front_of(eligible(store, axes), axes)
+    shipper = Shipper(store, folder / "s", axes, None, None, None)
+    removed = shipper.prune()
+    assert removed == len(complete(store)) - len(before)
+    # The machine has become slower for all members: without the note, pruned candidates would take their places.
+    store.put(
+        "settled",
+        {
+            str(number): {**evaluation.provenance["latency_ms"], "median": evaluation.values["latency_ms"] * 1.5}
+            for number, evaluation in before
+        },
+    )
+    after = front_of(eligible(store, axes), axes)
+    assert {number for number, _ in after} <= {number for number, _ in before}
+    assert {number for number, _ in front_of(complete(store), axes)} - {number for number, _ in after}
+
+
+def test_a_member_that_settled_beyond_its_bound_cannot_ship(study):
+    _, store = study
+    axes = (AXES[0], replace(AXES[1], bound=1.0))
+    number, evaluation = front_of(eligible(store, axes), axes)[0]
+    store.put("settled", {str(number): {**evaluation.provenance["latency_ms"], "median": 1.1}})
+    assert number not in {other for other, _ in eligible(store, axes)}
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (Objective("accuracy", "maximize", bound=90.0), "did you mean 0.9"),
+        (Objective("accuracy", "maximize", reference=1.0), "below 1"),
+        (Objective("latency_ms", "minimize", bound=0.0), "above 0"),
+    ],
+)
+def test_a_bound_out_of_its_metrics_range_is_refused(objective, words):
+    with pytest.raises(ConfigError, match=words):
+        _check_range(objective)

@@ -103,7 +103,7 @@ def test_order_by_another_objective_is_no_matter_of_noise(study):
         (members[0][0], replace(members[0][1], values={**members[0][1].values, "macs": 9, "latency_ms": 2.0})),
         (members[1][0], replace(members[1][1], values={**members[1][1].values, "macs": 5, "latency_ms": 2.0})),
     ]
-    assert within_noise(members, axes) == []
+    assert within_noise(members, members, axes) == []
 
 
 def test_without_latency_nothing_is_measured(study):
@@ -112,3 +112,28 @@ def test_without_latency_nothing_is_measured(study):
     comparer = FakeComparer({})
     assert settle_front(store, folder, comparer, AXES[:1]) == []
     assert comparer.asked == []
+
+
+def test_a_candidate_that_one_unlucky_reading_kept_off_is_timed_too(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+    add("unlucky", 0.89, 2.04)
+    add("hopeless", 0.5, 4.0)
+    comparer = FakeComparer({"a": 2.0, "unlucky": 1.8})
+    assert settle_front(store, folder, comparer, AXES) == []
+    assert sorted(comparer.asked[0][0]) == ["a", "unlucky"]
+    assert names(store) == ["a", "unlucky"]
+
+
+def test_readings_of_a_busy_machine_are_repeated_and_then_said(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+
+    class Busy(FakeComparer):
+        def compare(self, models, rounds):
+            return [replace(found, disturbed=True) for found in super().compare(models, rounds)]
+
+    comparer = Busy({"a": 2.0})
+    (note,) = settle_front(store, folder, comparer, AXES)
+    assert "busy" in note
+    assert len(comparer.asked) == 3
