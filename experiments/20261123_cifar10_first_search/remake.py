@@ -20,7 +20,7 @@ from report import card, machine, search, table, write_between
 from nas.config.parts import Parts
 from nas.evaluation import Evaluation
 from nas.pareto import hypervolume, non_dominated
-from nas.search.front import complete, front_of, study_objectives
+from nas.search.front import complete, eligible, front_of, study_objectives
 from nas.store import StudyStore
 
 ROOT = Path("runs/experiments/cifar10_first_search")
@@ -82,7 +82,7 @@ def collect(names: list[str]) -> list[Point]:
         store = StudyStore(folder / "store.sqlite")
         objectives = study_objectives(store)
         parts = Parts(store.get("config"), folder, objectives)
-        members = complete(store) if name == "reference" else front_of(complete(store), objectives)
+        members = complete(store) if name == "reference" else front_of(eligible(store, objectives), objectives)
         for number, evaluation in members:
             model = folder / evaluation.folder / "model.onnx"
             test = parts.evaluator.score(model, parts.preprocessing(evaluation.architecture), "test")
@@ -140,13 +140,12 @@ def networks(points: list[Point]) -> str:
     """Return one row per network, the reference networks by name."""
     rows = []
     for point in sorted(points, key=lambda p: (p.search, -p.test)):
-        values, choices = point.evaluation.values, point.evaluation.architecture.choices
+        values = point.evaluation.values
         levels = [str(level) for level in point.evaluation.architecture.precision.values()]
-        named = f"{choices['network']} x {choices['width']}" if point.search == "reference" else f"trial {point.trial}"
         rows.append(
             [
                 point.search,
-                named,
+                named(point),
                 f"{values['accuracy']:.2%}",
                 f"{point.test:.2%}",
                 f"{values['accuracy_fp32']:.2%}",
@@ -171,29 +170,51 @@ def networks(points: list[Point]) -> str:
 
 
 def verdicts(points: list[Point]) -> str:
-    """Say for each reference network what each search has at its accuracy and at its latency."""
-    lines = []
+    """Say for each reference network what a user who picks by validation accuracy would get from each search."""
+    rows = []
     for point in (p for p in points if p.search == "reference"):
-        level = str(next(iter(point.evaluation.architecture.precision.values())))
-        name = f"{point.evaluation.architecture.choices['network']} x {point.evaluation.architecture.choices['width']}, {level}"
-        told = []
+        cells = [named(point), f"{point.test:.2%}, {point.latency_ms:.3f} ms"]
         for search_name in (f"{space}_{sampler}" for space in SPACES for sampler in SAMPLERS):
+            level = point.evaluation.values["accuracy"]
             mine = [p for p in points if p.search == search_name]
-            better = [p for p in mine if p.test >= point.test]
-            faster = [p for p in mine if p.latency_ms <= point.latency_ms]
-            speed = (
-                f"{point.latency_ms / min(p.latency_ms for p in better):.2f} x as fast at its accuracy"
-                if better
-                else "never as accurate"
-            )
-            gain = (
-                f"{(max(p.test for p in faster) - point.test) * 100:+.1f} points at its latency"
-                if faster
-                else "never as fast"
-            )
-            told.append(f"{search_name}: {speed}, {gain}")
-        lines.append(f"- **{name}** ({point.test:.2%}, {point.latency_ms:.3f} ms). " + "; ".join(told) + ".")
-    return "\n".join(lines)
+            as_good = [p for p in mine if p.evaluation.values["accuracy"] >= level]
+            if not as_good:
+                cells.append("none as accurate")
+                continue
+            pick = min(as_good, key=lambda p: p.latency_ms)
+            ratio, gain = point.latency_ms / pick.latency_ms, 100 * (pick.test - point.test)
+            cells.append(f"{ratio:.2f} x as fast, {gain:+.1f} points")
+        rows.append(cells)
+    rows.sort(key=lambda cells: str(cells[0]))
+    return table(
+        ["network", "test, latency", *(f"{space}_{sampler}" for space in SPACES for sampler in SAMPLERS)], rows
+    )
+
+
+def named(point: Point) -> str:
+    """Return the name of a reference network, or the trial's number."""
+    choices = point.evaluation.architecture.choices
+    if point.search != "reference":
+        return f"trial {point.trial}"
+    level = str(next(iter(point.evaluation.architecture.precision.values())))
+    return f"{choices['network']} x {choices['width']}, {choices['resolution']} px, {level}"
+
+
+def proxies(names: list[str]) -> str:
+    """Return the rank correlation of the zero-cost scores with the accuracy, over all candidates of each search."""
+    from scipy.stats import spearmanr
+
+    rows = []
+    for name in names:
+        store = StudyStore(ROOT / name / "store.sqlite")
+        members = [evaluation.values for _, evaluation in complete(store)]
+        store.close()
+        cells: list[object] = [name, len(members)]
+        for proxy in ("params", "macs", "synflow", "naswot"):
+            pairs = [(v[f"proxy_{proxy}"], v["accuracy_fp32"]) for v in members if f"proxy_{proxy}" in v]
+            cells.append(f"{spearmanr(*zip(*pairs, strict=True)).statistic:.2f}" if len(pairs) > 2 else "-")
+        rows.append(cells)
+    return table(["search", "candidates", "params", "MACs", "synflow", "NASWOT"], rows)
 
 
 def picture(points: list[Point], path: Path) -> None:
@@ -254,6 +275,7 @@ def main() -> None:
     write_between(readme, "searches", summary(reports, points))
     write_between(readme, "verdicts", verdicts(points))
     write_between(readme, "networks", networks(points))
+    write_between(readme, "proxies", proxies(list(reports)))
     write_between(readme, "machine", f"Machine: {machine(ROOT / 'reference')}.")
     picture(points, HERE / "fronts.png")
 

@@ -18,6 +18,7 @@ from nas.store import StudyStore
 def main() -> None:
     """Run the default search, then write README and picture."""
     report = search("study=digits_default", "folder=runs/experiments")
+    random = search("sampler=random", "study=digits_random", "folder=runs/experiments")
     folder = Path("runs/experiments/digits_default")
     store = StudyStore(folder / "store.sqlite")
     snapshot = snapshot_of(store, folder)
@@ -51,6 +52,8 @@ def main() -> None:
             f"{shipped['accuracy']['test_quantized']:.2%} (fp32 {shipped['accuracy']['test_fp32']:.2%}); when reloaded, "
             f"its ratio to the anchor model moved by {latency['ratio_change']:+.1%} (allowed {latency['tolerance']:.1%}, "
             f"try {latency['tries']}).",
+            f"Random search with the same budget: hypervolume {random['hypervolume']:.4f}, {len(random['front'])} members, "
+            f"{random['elapsed_s'] / 60:.1f} minutes.",
             f"Machine: {machine(folder)}.",
         ]
     )

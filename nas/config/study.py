@@ -71,6 +71,9 @@ def resumed(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, An
         ConfigError: an override contradicts what the study's evaluations depend on.
     """
     merged = dict(stored) | {key: asked[key] for key in _OF_THE_CALL if key in asked}
+    # Where MLflow lies is a matter of this call, whether it is on is the study's.
+    if asked.get("choices", {}).get("tracking") == stored.get("choices", {}).get("tracking"):
+        merged["tracking"] = asked["tracking"]
     named = {re.split(r"[.@=]", override.lstrip("+~"), maxsplit=1)[0] for override in asked.get("overrides", ())}
     if "experiment" in named:
         named |= set(asked)
