@@ -32,7 +32,7 @@ class LocalMeter:
         device: with transport ``local``.
         runtime: made again in the timing process from its class and, if it is a dataclass, its fields.
         timing: settings of the protocol.
-        gate: held while something is timed, not while a process starts or loads.
+        gate: held alone while something is timed, shared while a process starts and loads.
         energy: name of a source, such as ``zeus``, or ``measured`` for the device's or whichever there is; None takes
             the device's, and if it has none, energy is absent.
 

@@ -241,15 +241,21 @@ def test_another_machine_is_noticed(dense):
         LocalMeter(other, OnnxRuntime(), QUICK).measure(dense)
 
 
-def test_the_gate_is_held_for_the_timing_alone(fake, dense):
+def test_starting_and_loading_share_the_gate_and_timing_has_it_alone(fake, dense):
     events = []
 
     class Gate:
         @contextlib.contextmanager
-        def timing(self):
-            events.append("in")
+        def training(self):
+            events.append("share")
             yield
-            events.append("out")
+            events.append("left")
+
+        @contextlib.contextmanager
+        def timing(self):
+            events.append("alone")
+            yield
+            events.append("done")
 
     original = RunnerProcess.request
 
@@ -260,7 +266,7 @@ def test_the_gate_is_held_for_the_timing_alone(fake, dense):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunnerProcess, "request", spy)
         LocalMeter(DEVICE, OnnxRuntime(), QUICK, gate=Gate()).measure(dense)
-    assert events == ["start", "load", "in", "time", "out"]
+    assert events == ["share", "start", "load", "left", "alone", "time", "done"]
 
 
 def test_the_runner_imports_little(dense):

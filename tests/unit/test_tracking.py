@@ -507,4 +507,4 @@ def test_yaml_names_the_arguments_of_its_class(name: str, maker: type) -> None:
     path = Path(nas.__file__).parents[1] / "conf" / "tracking" / f"{name}.yaml"
     settings = yaml.safe_load(path.read_text())
     assert settings.pop("_target_") == f"{maker.__module__}.{maker.__name__}"
-    assert set(settings) == set(inspect.signature(maker).parameters) - {"folder"}
+    assert set(settings) == set(inspect.signature(maker).parameters) - {"folder", "gate"}
