@@ -32,6 +32,7 @@ _RECTIFIERS = frozenset(
     [
         *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "elu", "elu_", "celu", "selu"),
         *("gelu", "silu", "hardswish", "mish", "softplus"),
+        *("hardtanh", "hardtanh_"),  # how nn.ReLU6 runs
     ]
 )
 

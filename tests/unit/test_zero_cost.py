@@ -135,3 +135,11 @@ def test_an_unknown_proxy_is_named_with_the_right_spelling():
 
 def test_the_key_tells_proxies_apart():
     assert ZeroCost("params").key == ZeroCost("params").key != ZeroCost("macs").key
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU])
+def test_naswot_sees_every_activation_of_the_spaces(activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), nn.Flatten(), nn.Linear(4 * 6 * 6, 3))
+    score = Naswot().score(network, torch.randn(8, 3, 8, 8), torch.zeros(8, dtype=torch.long))
+    assert math.isfinite(score)
