@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from nas.cli.progress import LiveProgress, print_report
@@ -21,6 +22,8 @@ def run(config: dict[str, Any]) -> int:
     with LiveProgress(_objectives(config), config["progress"]) as progress:
         report = run_search(config, [progress])
     if config["output"] == "json":
+        if report.failed:
+            print(f"nas: {report.reason}", file=sys.stderr)
         print(json.dumps(report.to_dict()), flush=True)
     else:
         print_report(report)
