@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.accuracy.augment import Augmentation
+from nas.accuracy.checkpoint import Checkpoint, restore_optimizer, restore_weights
 from nas.accuracy.resized import ResizedSplits
 from nas.data import ImageDataset, Preprocessing
-from nas.errors import CandidateError, ConfigError
+from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.protocols import DeviceGate
 
 AUGMENTS = ("none", "crop", "crop_flip")
@@ -147,11 +149,13 @@ class ShortTraining:
         seed: int,
         gate: DeviceGate | None = None,
         resized: ResizedSplits | None = None,
+        until: int | None = None,
+        checkpoint: Path | None = None,
     ) -> TrainingResult:
         """Train ``module`` in place and leave it in eval mode with the weights that were kept.
 
-        The same module weights, data, recipe, seed and threads give the same result; torch's global random state is
-        as before afterwards.
+        The same module weights, data, recipe, seed and threads give the same result, also where a training stopped at
+        a checkpoint and went on; torch's global random state is as before afterwards.
 
         Args:
             module: classifier of (batch, channels, height, width) into (batch, classes).
@@ -160,17 +164,26 @@ class ShortTraining:
             seed: of the order, the augmentation and the module's own randomness such as dropout.
             gate: held in ``training()`` around each step, so that nobody trains while a candidate is timed.
             resized: cache of resized pictures shared with others; None keeps one of its own.
+            until: stop after this epoch of the schedule, counted from 1; None trains to its end.
+            checkpoint: file to go on from where it exists, and to write when ``until`` stops the training; None
+                starts afresh and writes nothing.
 
         Raises:
+            ModelFileError: the checkpoint is damaged, or of another recipe or network.
             CandidateError: ``nan`` when a loss, gradient or output is not finite, ``degenerate`` without trainable
                 weights, ``error`` for outputs of a wrong shape.
         """
+        if until is not None and not 1 <= until <= self.epochs:
+            raise ConfigError(f"training until epoch {until}; expected 1 to {self.epochs}, the epochs of the recipe")
         cache = self._resized if resized is None else resized
         pictures = {split: cache.get(dataset, split, preprocessing) for split in ("train", "validation")}
         with _threads(self.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                return _Run(self, module, dataset, preprocessing, pictures, seed, gate).train()
+                run = _Run(self, module, dataset, preprocessing, pictures, seed, gate)
+                if checkpoint is not None and checkpoint.is_file():
+                    run.go_on(checkpoint)
+                return run.train(until, checkpoint)
             finally:
                 module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
                 module.zero_grad(set_to_none=True)
@@ -243,32 +256,76 @@ class _Run:
         self._epochs = recipe.epochs
         self._seconds = 0.0
         self._history: list[EpochRecord] = []
+        self._best, self._best_epoch, self._reason = -1.0, 0, ""
+        self._best_state: dict[str, Tensor] = {}
 
-    def train(self) -> TrainingResult:
-        best, best_epoch, best_state, reason = -1.0, 0, {}, ""
-        while len(self._history) < self._epochs:
+    def go_on(self, path: Path) -> None:
+        """Take up what a checkpoint holds.
+
+        Raises:
+            ModelFileError: it is damaged, or of another recipe or network.
+        """
+        kept = Checkpoint.load(path)
+        facts = kept.facts
+        if facts["recipe"] != self._recipe.key:
+            raise ModelFileError(f"{path} was written by recipe {facts['recipe']}; this one is {self._recipe.key}")
+        restore_weights(self._module, kept.weights, path)
+        restore_optimizer(self._optimizer, kept.optimizer)
+        torch.set_rng_state(kept.random)
+        self._rng.bit_generator.state = facts["order"]
+        self._history = [EpochRecord(**record) for record in facts["history"]]
+        self._best, self._best_epoch = facts["best"], facts["best_epoch"]
+        self._best_state = dict(kept.best or kept.weights)
+        self._epochs, self._seconds, self._reason = facts["epochs"], facts["seconds"], facts["reason"]
+
+    def _keep(self, path: Path) -> None:
+        """Write the state after the last epoch, before the best weights take its place."""
+        last = self._best_epoch == len(self._history)
+        Checkpoint(
+            weights=self._module.state_dict(),
+            best={} if last else self._best_state,
+            optimizer=self._optimizer.state_dict()["state"],
+            random=torch.get_rng_state(),
+            facts={
+                "recipe": self._recipe.key,
+                "order": self._rng.bit_generator.state,
+                "history": [asdict(record) for record in self._history],
+                "best": self._best,
+                "best_epoch": self._best_epoch,
+                "epochs": self._epochs,
+                "seconds": self._seconds,
+                "reason": self._reason,
+            },
+        ).save(path)
+
+    def train(self, until: int | None = None, checkpoint: Path | None = None) -> TrainingResult:
+        stop = self._recipe.epochs if until is None else until
+        while len(self._history) < min(self._epochs, stop) and self._reason != "patience":
             record = self._epoch()
             self._history.append(record)
             last = len(self._history) == self._epochs
-            if record.accuracy > best or (last and record.accuracy >= best):
-                best, best_epoch = record.accuracy, record.epoch
-                best_state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
-            elif self._recipe.patience is not None and record.epoch - best_epoch >= self._recipe.patience:
-                reason = "patience"
+            if record.accuracy > self._best or (last and record.accuracy >= self._best):
+                self._best, self._best_epoch = record.accuracy, record.epoch
+                state = self._module.state_dict()
+                self._best_state = {name: tensor.detach().clone() for name, tensor in state.items()}
+            elif self._recipe.patience is not None and record.epoch - self._best_epoch >= self._recipe.patience:
+                self._reason = "patience"
                 break
             if self._fit_into_deadline():
-                reason = "deadline"
-        if best_epoch != len(self._history):
-            self._module.load_state_dict(best_state)
-        early = len(self._history) < self._recipe.epochs
+                self._reason = "deadline"
+        if checkpoint is not None and until is not None:
+            self._keep(checkpoint)
+        if self._best_epoch != len(self._history):
+            self._module.load_state_dict(self._best_state)
+        early = len(self._history) < min(self._recipe.epochs, stop)
         return TrainingResult(
-            accuracy_fp32=best,
+            accuracy_fp32=self._best,
             epochs_run=len(self._history),
             seconds=self._seconds,
             history=tuple(self._history),
-            stopped_early=early or reason == "deadline",
-            stop_reason=reason,
-            best_epoch=best_epoch,
+            stopped_early=early or self._reason == "deadline",
+            stop_reason=self._reason,
+            best_epoch=self._best_epoch,
         )
 
     def _fit_into_deadline(self) -> bool:
