@@ -52,6 +52,30 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """A trainer that can stop after an epoch and go on from a checkpoint, to the same weights."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        ...
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: ImageDataset,
+        preprocessing: Preprocessing,
+        seed: int,
+        gate: DeviceGate | None = None,
+        *,
+        until: int | None = None,
+        checkpoint: Path | None = None,
+    ) -> TrainingResult:
+        """Train in place, from the checkpoint where it exists, until an epoch or the end."""
+        ...
+
+
 class Scorer(Protocol):
     """Stands in for training with a zero-cost score."""
 
@@ -195,6 +219,7 @@ class Evaluator:
         calibration_images: training pictures for the activations' ranges.
         seed: of weights and training.
         gate: keeps training and timing apart.
+        rungs: epochs after which a candidate may be asked for; the top is the whole training.
     """
 
     screen: Screen
@@ -209,28 +234,45 @@ class Evaluator:
     calibration_images: int = 128
     seed: int = 0
     gate: DeviceGate | None = None
+    rungs: Sequence[int] = ()
 
-    def key(self, architecture: Architecture) -> EvaluationKey:
-        """Return the key under which the store keeps this candidate."""
-        return EvaluationKey(architecture.id, self.fidelity, self.screen.device.key, self.runtime.version)
+    def key(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
+        """Return the key under which the store keeps this candidate at a rung; None is the top."""
+        below = rung is not None and rung < len(self.rungs)
+        fidelity = f"{self.fidelity}@{self.rungs[rung]}" if below and rung is not None else self.fidelity
+        return EvaluationKey(architecture.id, fidelity, self.screen.device.key, self.runtime.version)
 
-    def evaluate(self, architecture: Architecture) -> Evaluation:
+    def evaluate(
+        self,
+        architecture: Architecture,
+        rung: int | None = None,
+        known: Evaluation | None = None,
+        least: Mapping[str, float] | None = None,
+    ) -> Evaluation:
         """Take a candidate through all phases.
+
+        Args:
+            architecture: of the space.
+            rung: index into ``rungs``, at which its training stops; None, or beyond them, trains to the end.
+            known: what the rung below gave; its screening and scores are not made again.
+            least: zero-cost score, such as ``proxy_naswot``, to the least value that is trained.
 
         Raises:
             CandidateError: it failed; what it wrote so far stays in its folder.
         """
         progress = _Progress()
+        if known is not None:
+            progress = _Progress(dict(known.values), dict(known.provenance), dict(known.seconds))
         target = self.folder / "models" / architecture.id
         target.mkdir(parents=True, exist_ok=True)
         state, reason, violations = State.COMPLETE, "", dict[str, float]()
         try:
-            self._phases(architecture, target, progress)
+            self._phases(architecture, target, progress, rung, known is None, least or {})
         except _InfeasibleError as refusal:
             state, reason, violations = State.INFEASIBLE, str(refusal), dict(refusal.violations)
         return Evaluation(
             architecture=architecture,
-            key=self.key(architecture),
+            key=self.key(architecture, rung),
             state=state,
             values=progress.values,
             provenance=progress.provenance,
@@ -241,19 +283,29 @@ class Evaluator:
             created=time.time(),
         )
 
-    def _phases(self, architecture: Architecture, target: Path, progress: _Progress) -> None:
+    def _phases(
+        self,
+        architecture: Architecture,
+        target: Path,
+        progress: _Progress,
+        rung: int | None,
+        first: bool,
+        least: Mapping[str, float],
+    ) -> None:
         from nas.accuracy.weights import save_weights  # torch is imported by workers only
 
         space = self.screen.space
         graph = space.lower(architecture)
-        for metric, estimate in self.screen.costs(architecture).items():
-            progress.note(metric, estimate)
         module = self._build(architecture)
         preprocessing = self.dataset.preprocessing(*space.input_size(architecture))
-        self._check_untrained(module, architecture, target, preprocessing, progress)
-        self._score_proxies(module, graph, preprocessing, progress)
+        if first:
+            for metric, estimate in self.screen.costs(architecture).items():
+                progress.note(metric, estimate)
+            self._check_untrained(module, architecture, target, preprocessing, progress)
+            self._score_proxies(module, graph, preprocessing, progress)
+            self._drop(least, progress)
         if isinstance(self.accuracy, Trainer):
-            self._train(self.accuracy, module, preprocessing, progress)
+            self._train(self.accuracy, module, preprocessing, progress, target, rung)
         with progress.phase("export"), self._busy():
             save_weights(module, target / "weights.safetensors")
             self._export(module, architecture, target, preprocessing)
@@ -265,8 +317,21 @@ class Evaluator:
             score = progress.values[f"proxy_{self.accuracy.proxy}"]
             progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
         progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
-        self._take_costs(target / "model.onnx", graph, progress)
+        # Between the first rung and the top the time of the first holds: it does not depend on the weights' values.
+        if first or rung is None or rung >= len(self.rungs):
+            self._take_costs(target / "model.onnx", graph, progress)
         self._hold_bounds(progress)
+
+    @staticmethod
+    def _drop(least: Mapping[str, float], progress: _Progress) -> None:
+        """Refuse to train what scores below the least; a score that could not be had refuses nothing."""
+        for name, bound in least.items():
+            score = progress.values.get(name)
+            if score is not None and score < bound:
+                raise _InfeasibleError(
+                    {name: bound - score},
+                    f"not trained: {name} {score:.4g} is among the worst so far (below {bound:.4g})",
+                )
 
     def _busy(self) -> AbstractContextManager[None]:
         """Hold the gate's share: work beside a timing slows it by more than the anchor model shows."""
@@ -278,9 +343,26 @@ class Evaluator:
         torch.manual_seed(self.seed)
         return self.screen.space.build(architecture)
 
-    def _train(self, trainer: Trainer, module: nn.Module, preprocessing: Preprocessing, progress: _Progress) -> None:
+    def _train(
+        self,
+        trainer: Trainer,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        progress: _Progress,
+        target: Path,
+        rung: int | None,
+    ) -> None:
         with progress.phase("train"):
-            trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
+            if self.rungs and isinstance(trainer, Resumable):
+                until = self.rungs[rung] if rung is not None and rung < len(self.rungs) else None
+                file = target / "checkpoint.safetensors"
+                trained = trainer.train(
+                    module, self.dataset, preprocessing, self.seed, self.gate, until=until, checkpoint=file
+                )
+                if until is None:
+                    file.unlink(missing_ok=True)
+            else:
+                trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
         progress.compute("accuracy_fp32", trained.accuracy_fp32, "validation pictures, trained network, fp32")
         progress.compute("epochs", float(trained.epochs_run), "epochs trained")
 
@@ -402,6 +484,12 @@ def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[s
     """Return the job that executors run: an architecture's dictionary in, an evaluation's out."""
 
     def job(payload: Mapping[str, Any]) -> dict[str, Any]:
-        return evaluator.evaluate(Architecture.from_dict(payload["architecture"])).to_dict()
+        known = payload.get("known")
+        return evaluator.evaluate(
+            Architecture.from_dict(payload["architecture"]),
+            payload.get("rung"),
+            Evaluation.from_dict(known) if known else None,
+            payload.get("least"),
+        ).to_dict()
 
     return job

@@ -15,6 +15,7 @@ class State(StrEnum):
 
     COMPLETE = "complete"
     INFEASIBLE = "infeasible"
+    PRUNED = "pruned"
     FAILED = "failed"
 
 
@@ -45,11 +46,12 @@ class Evaluation:
     Args:
         architecture: what was evaluated.
         key: under which the store keeps it.
-        state: complete, infeasible (a constraint was violated) or failed.
+        state: complete, infeasible (a constraint was violated), pruned (stopped below the full training, its values are
+            of the fidelity that its key names) or failed.
         values: metric to value, units in the names; a metric that was not reached is absent.
         provenance: metric to a dictionary that says how the value was made; see ``Measurement.to_dict``.
         constraints: name to violation; above 0 is infeasible.
-        reason: why it is infeasible or failed; empty when complete.
+        reason: why it is infeasible, pruned or failed; empty when complete.
         seconds: phase to wall-clock seconds spent on it.
         folder: folder of its models, relative to the study's, or empty.
         created: seconds since the epoch at the end of the evaluation.

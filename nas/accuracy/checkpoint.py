@@ -58,7 +58,7 @@ class Checkpoint:
             ModelFileError: missing, damaged, or of another format.
         """
         try:
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable itself
         except (SafetensorError, OSError) as error:

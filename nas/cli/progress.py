@@ -15,8 +15,8 @@ from rich.text import Text
 from nas.config.report import SearchReport
 from nas.evaluation import Evaluation
 from nas.objective import Objective
-from nas.search.driver import SearchStatus
 from nas.search.front import Members
+from nas.search.status import SearchStatus
 
 _SHOWN_MEMBERS = 12
 

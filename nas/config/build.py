@@ -24,7 +24,7 @@ from nas.executor.spawned import SpawnedExecutor
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
-from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
+from nas.search.driver import Driver
 from nas.search.front import (
     resolve_references,
     snapshot_of,
@@ -34,6 +34,8 @@ from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
 from nas.search.settle import settle_front
 from nas.search.shipping import Shipper
+from nas.search.status import Observer, SearchLimits, SearchStatus
+from nas.search.worst import Threshold
 from nas.store import StudyStore
 
 _TRACKING_PAUSE_S = 5.0
@@ -209,6 +211,8 @@ def _driver(
         seed=int(config["seed"]),
         mirror=mirror,
         observers=(*observers, _Feeder(tracker, store, folder)),
+        halving=parts.halving,
+        threshold=Threshold(config.get("drop_worst", {})),
     )
     return driver, executor, mirror
 

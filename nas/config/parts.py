@@ -15,12 +15,13 @@ from nas.config.instantiate import instantiate
 from nas.data import ImageDataset, Preprocessing
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Scorer, Screen, Trainer, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, Resumable, Scorer, Screen, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.local import LocalMeter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
+from nas.search.halving import Halving
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -136,11 +137,35 @@ class Parts:
             calibration_images=calibration,
             seed=seed,
             gate=self.gate,
+            rungs=self.halving.rungs,
         )
 
-    def key_of(self, architecture: Architecture) -> EvaluationKey:
-        """Return the store's key of an architecture."""
-        return self.evaluator.key(architecture)
+    @cached_property
+    def halving(self) -> Halving:
+        """How populations are thinned; without rungs they are not.
+
+        Raises:
+            ConfigError: the rungs do not fit the training.
+        """
+        node = self.config.get("halving") or {}
+        rungs = tuple(int(epochs) for epochs in node.get("rungs", ()))
+        if not rungs:
+            return Halving()
+        if not isinstance(self.accuracy, Resumable):
+            raise ConfigError(
+                f"halving.rungs={list(rungs)} needs a training that can stop and go on, which this "
+                "accuracy= cannot. Choose accuracy=short_training, or drop the rungs"
+            )
+        if rungs[-1] >= self.accuracy.epochs:
+            raise ConfigError(
+                f"halving.rungs={list(rungs)}: the last rung must lie below accuracy.epochs={self.accuracy.epochs}, "
+                "the epochs of a candidate that reaches the top"
+            )
+        return Halving(rungs, int(node["population"]), float(node["keep"]))
+
+    def key_of(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
+        """Return the store's key of an architecture at a rung; None is the top."""
+        return self.evaluator.key(architecture, rung)
 
     def preprocessing(self, architecture: Architecture) -> Preprocessing:
         """Return the pre-processing of an architecture's input."""
@@ -176,6 +201,13 @@ class Parts:
                 )
         for objective in self.objectives:
             _check_range(objective)
+        dropped = set(self.config.get("drop_worst", {}))
+        missing = sorted(dropped - set(self.config["proxies"]))
+        if missing:
+            raise ConfigError(
+                f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="
+                f"[{','.join([*self.config['proxies'], *missing])}]"
+            )
         for name in self.screen.limits:
             if name not in have:
                 raise ConfigError(

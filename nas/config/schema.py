@@ -83,6 +83,15 @@ class LimitsConfig:
 
 
 @dataclass
+class HalvingConfig:
+    """Successive halving: a population is thinned after some epochs, and what is kept trains on."""
+
+    rungs: list[int] = _key([], "epochs after which the population is thinned, such as [2,6]; empty for no halving")
+    population: int = _key(9, "candidates that are compared with each other", least=2)
+    keep: float = _key(0.34, "share that goes on from each rung", above=0)
+
+
+@dataclass
 class BoundsConfig:
     """Bounds under which a finished search is decided again; null keeps the search's own."""
 
@@ -114,6 +123,8 @@ class SearchConfig:
     executor: ExecutorConfig = _group("where candidates are evaluated")
     tracking: Any = _group("where searches are shown")
     limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
+    halving: HalvingConfig = _key(HalvingConfig, "thin populations early: rungs, population, keep")
+    drop_worst: dict[str, float] = _key(dict, "zero-cost score to the share of the worst that is not trained")
     budget: int = _key(40, "candidates to evaluate", least=1)
     hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
     seed: int = _key(0, "of sampling, weights and training", least=0)
@@ -207,7 +218,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-    return {} if dataclasses.is_dataclass(made) else made
+    return dataclasses.asdict(made) if dataclasses.is_dataclass(made) and not isinstance(made, type) else made
 
 
 def check(verb: str, config: Mapping[str, Any]) -> None:

@@ -12,9 +12,10 @@ from nas.evaluate import Screen
 from nas.executor.in_process import InProcessExecutor
 from nas.objective import Objective
 from nas.search.ask_tell import OptunaMirror, freeze, thaw
-from nas.search.driver import Driver, SearchLimits
+from nas.search.driver import Driver
 from nas.search.front import complete, front_of, hypervolume_history, hypervolume_of, resolve_references, round_up
 from nas.search.samplers import SAMPLERS, make_sampler
+from nas.search.status import SearchLimits
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_evaluation, synthetic_job, synthetic_key
 from search_spaces.toy import Toy
