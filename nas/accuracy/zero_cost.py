@@ -6,12 +6,10 @@ inside a fork of torch's random state. A larger score is better.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
+from nas.accuracy.scratch import scratch
 from nas.errors import CandidateError, ConfigError, unknown_name
 from nas.graph import Graph
 from nas.protocols import AccuracyProxy
@@ -35,14 +35,6 @@ _RECTIFIERS = frozenset(
         *("hardtanh", "hardtanh_"),  # how nn.ReLU6 runs
     ]
 )
-
-
-@contextmanager
-def _scratch(module: nn.Module) -> Iterator[nn.Module]:
-    """Give a copy of the module, with torch's random state forked and seeded the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield copy.deepcopy(module)
 
 
 class Params:
@@ -67,10 +59,10 @@ class Macs:
     def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
         """Return the multiply-accumulates of the first picture; labels are not read."""
         # The fused attention kernels of the CPU are unknown to the counter; the plain one is two matmuls.
-        with _scratch(module) as scratch, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            scratch.eval()
+        with scratch(module) as twin, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            twin.eval()
             with FlopCounterMode(display=False) as counter:
-                scratch(images[:1])
+                twin(images[:1])
         return float(counter.get_total_flops()) / 2.0
 
 
@@ -91,20 +83,20 @@ class Synflow:
         Raises:
             CandidateError: ``degenerate`` if no flow reaches the output, ``nan`` if it overflows even in float64.
         """
-        with _scratch(module) as scratch:
-            scratch.double().eval()
-            scratch.zero_grad(set_to_none=True)
+        with scratch(module) as twin:
+            twin.double().eval()
+            twin.zero_grad(set_to_none=True)
             with torch.no_grad():
-                for parameter in scratch.parameters():
+                for parameter in twin.parameters():
                     parameter.requires_grad_(True).abs_()
-            for layer in scratch.modules():
+            for layer in twin.modules():
                 if _is_norm(layer):
                     layer.register_forward_hook(_pass_through)
             ones = torch.ones((1, *images.shape[1:]), dtype=torch.float64)
-            scratch(ones).sum().backward()
+            twin(ones).sum().backward()
             flow = sum(
                 float((parameter.grad * parameter.detach()).abs().sum())
-                for parameter in scratch.parameters()
+                for parameter in twin.parameters()
                 if parameter.grad is not None and parameter.ndim >= 2
             )
         if not math.isfinite(flow):
@@ -150,13 +142,13 @@ class Naswot:
             CandidateError: ``degenerate`` for a network without a rectifier, ``nan`` if its activations are not finite.
         """
         batch = images[: self._pictures]
-        with _scratch(module) as scratch, torch.no_grad():
-            scratch.train()
-            for layer in scratch.modules():
+        with scratch(module) as twin, torch.no_grad():
+            twin.train()
+            for layer in twin.modules():
                 if "dropout" in type(layer).__name__.lower():
                     layer.eval()
             with _SignKernel(len(batch)) as seen:
-                scratch(batch)
+                twin(batch)
         if seen.units == 0:
             raise CandidateError("degenerate", "NASWOT reads activation patterns and the network has no activation")
         kernel = seen.kernel + np.eye(len(batch))
@@ -196,7 +188,9 @@ class _SignKernel(TorchFunctionMode):
         self.units += units
 
 
-PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs)}
+PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
+    proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs, JacobianCovariance, Snip, GradientNorm, Dss)
+}
 
 
 @dataclass(frozen=True)
@@ -246,7 +240,7 @@ def score_all(
         module: network with fresh weights.
         images: normalised pictures, shape (batch, channels, height, width).
         labels: shape (batch,).
-        names: of ``synflow``, ``naswot``, ``params``, ``macs``.
+        names: keys of ``PROXIES``.
         graph: the lowered network, from which ``params`` (norms folded) and ``macs`` are then read instead of counted.
 
     Raises:
@@ -260,7 +254,7 @@ class ZeroCost:
     """Stands in for training in a search that ranks by one proxy alone; its metric is ``proxy_score``.
 
     Args:
-        proxy: ``synflow``, ``naswot``, ``params`` or ``macs``.
+        proxy: a key of ``PROXIES``, such as ``naswot``.
     """
 
     def __init__(self, proxy: str = "naswot") -> None:

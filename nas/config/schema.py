@@ -24,7 +24,7 @@ METRICS = (
     "macs",
     "params",
 )
-PROXIES = ("params", "macs", "synflow", "naswot")
+PROXIES = ("params", "macs", "synflow", "naswot", "jacob_cov", "snip", "grad_norm", "dss")
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -134,7 +134,7 @@ class SearchConfig:
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)
     energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
-    proxies: list[str] = _key(list(PROXIES), "zero-cost scores noted per candidate", choices=PROXIES)
+    proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
     progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)
