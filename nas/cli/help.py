@@ -14,6 +14,7 @@ from nas.config.paths import conf_dir, group_members
 
 VERBS = {
     "search": ("", "find networks that are accurate and fast on a device, and export the one that ships"),
+    "plan": ("", "say what a search would spend and whether its limits leave anything, without searching"),
     "front": ("STUDY", "show the front of a finished search, and decide it again"),
     "profile": ("MODEL", "time any ONNX file on this machine, as a whole and per operator"),
     "export": ("STUDY", "write the folder that ships, after scoring and timing it again"),
@@ -28,6 +29,7 @@ _EXAMPLES = {
         "nas search -m seed=0,1,2 space=convnet,transformer",
         "nas search resume=STUDY budget=200",
     ),
+    "plan": ("nas plan", "nas plan space=transformer limits.macs=2000000 budget=100", "nas plan plan.trial=false"),
     "front": ("nas front STUDY", "nas front STUDY rule=best_under_2ms", "nas front STUDY bounds.latency_ms=1.5"),
     "profile": ("nas profile model.onnx", "nas profile model.onnx runs=200 save=times.json"),
     "export": ("nas export STUDY", "nas export STUDY trial=17 to=model_17"),
@@ -105,13 +107,16 @@ def _groups(verb: str, own: Path | None) -> list[tuple[str, str]]:
 
 def default_members(verb: str) -> dict[str, str]:
     """Return group to default member, as the defaults list of ``conf/VERB.yaml`` has them."""
-    text = (conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8")
+    text = (conf_dir() / f"{'search' if verb == 'plan' else verb}.yaml").read_text(encoding="utf-8")
     return dict(re.findall(r"^  - (\w+): (\w+)", text, flags=re.MULTILINE))
 
 
 def _keys(verb: str) -> list[tuple[str, str]]:
     rows = schema.keys(verb).items()
-    return [(f"{name}.KEY=" if default == {} else f"{name}={_shown(default)}", text) for name, (default, text) in rows]
+    return [
+        (f"{name}.KEY=" if isinstance(default, dict) else f"{name}={_shown(default)}", text)
+        for name, (default, text) in rows
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -22,6 +22,7 @@ from nas.measure.local import LocalMeter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
 from nas.search.halving import Halving
+from nas.search.worst import Threshold
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -201,7 +202,9 @@ class Parts:
                 )
         for objective in self.objectives:
             _check_range(objective)
-        dropped = set(self.config.get("drop_worst", {}))
+        Threshold(self.config.get("drop_worst", {}))
+        self.halving  # noqa: B018 - refuses rungs that do not fit
+        dropped = {name for name, share in self.config.get("drop_worst", {}).items() if share is not None}
         missing = sorted(dropped - set(self.config["proxies"]))
         if missing:
             raise ConfigError(

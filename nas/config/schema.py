@@ -1,4 +1,4 @@
-"""Structured schemas of the five root configs: types, limits and one line of help per key; needs no Hydra."""
+"""Structured schemas of the root configs: types, limits and one line of help per key; needs no Hydra."""
 
 # ruff: noqa: RUF009 - the calls make dataclass fields
 from __future__ import annotations
@@ -92,6 +92,28 @@ class HalvingConfig:
 
 
 @dataclass
+class DropWorstConfig:
+    """Share of the worst candidates by a zero-cost score that is not trained; null drops none by it."""
+
+    params: float | None = _key(None, "by the number of stored values", above=0)
+    macs: float | None = _key(None, "by multiply-accumulates", above=0)
+    synflow: float | None = _key(None, "by synaptic flow", above=0)
+    naswot: float | None = _key(None, "by activation patterns", above=0)
+    jacob_cov: float | None = _key(None, "by the covariance of Jacobians", above=0)
+    snip: float | None = _key(None, "by connection sensitivity", above=0)
+    grad_norm: float | None = _key(None, "by the norm of the gradient", above=0)
+    dss: float | None = _key(None, "by synaptic diversity and saliency, for transformers", above=0)
+
+
+@dataclass
+class PlanConfig:
+    """How thoroughly ``nas plan`` looks ahead."""
+
+    samples: int = _key(1000, "architectures to draw and to lower", least=10)
+    trial: bool = _key(True, "evaluate one candidate at each fidelity, for the estimate of the time")
+
+
+@dataclass
 class BoundsConfig:
     """Bounds under which a finished search is decided again; null keeps the search's own."""
 
@@ -124,7 +146,7 @@ class SearchConfig:
     tracking: Any = _group("where searches are shown")
     limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
     halving: HalvingConfig = _key(HalvingConfig, "thin populations early: rungs, population, keep")
-    drop_worst: dict[str, float] = _key(dict, "zero-cost score to the share of the worst that is not trained")
+    drop_worst: DropWorstConfig = _key(DropWorstConfig, "zero-cost score to the share of the worst that is not trained")
     budget: int = _key(40, "candidates to evaluate", least=1)
     hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
     seed: int = _key(0, "of sampling, weights and training", least=0)
@@ -137,6 +159,7 @@ class SearchConfig:
     proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
+    plan: PlanConfig = _key(PlanConfig, "for nas plan: samples, trial")
     progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
 
@@ -195,6 +218,7 @@ class DevicesConfig:
 
 ROOTS: dict[str, type] = {
     "search": SearchConfig,
+    "plan": SearchConfig,
     "front": FrontConfig,
     "profile": ProfileConfig,
     "export": ExportConfig,
@@ -205,7 +229,7 @@ ROOTS: dict[str, type] = {
 def groups(verb: str) -> dict[str, str]:
     """Return the groups that ``verb`` offers with a line of help each."""
     found = {f.name: f.metadata["help"] for f in dataclasses.fields(ROOTS[verb]) if "group" in f.metadata}
-    return {**found, "experiment": "a whole setting: groups and keys at once"} if verb == "search" else found
+    return {**found, "experiment": "a whole setting: groups and keys at once"} if ROOTS[verb] is SearchConfig else found
 
 
 def keys(verb: str) -> dict[str, tuple[Any, str]]:
@@ -233,7 +257,7 @@ def check(verb: str, config: Mapping[str, Any]) -> None:
     for metric in metrics:
         if metric not in METRICS:
             raise unknown_name("metric in objective", metric, METRICS)
-    if verb == "search" and not metrics:
+    if ROOTS[verb] is SearchConfig and not metrics:
         raise ConfigError("objective is empty; a search needs at least one metric, such as objective=accuracy_latency.")
 
 

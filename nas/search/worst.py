@@ -16,18 +16,20 @@ class Threshold:
     were scored before, the dropped ones among them.
 
     Args:
-        shares: name of a proxy to the share of the worst candidates to drop, such as ``{"naswot": 0.5}``.
+        shares: name of a proxy to the share of the worst candidates to drop, such as ``{"naswot": 0.5}``; None drops
+            none.
         fewest: scores to see before anything is dropped.
 
     Raises:
         ConfigError: a share is not above 0 and below 1.
     """
 
-    def __init__(self, shares: Mapping[str, float], fewest: int = 10) -> None:
-        for name, share in shares.items():
+    def __init__(self, shares: Mapping[str, float | None], fewest: int = 10) -> None:
+        asked = {name: share for name, share in shares.items() if share is not None}
+        for name, share in asked.items():
             if not 0 < share < 1:
                 raise ConfigError(f"drop_worst.{name}={share}; expected a share above 0 and below 1, such as 0.5")
-        self._shares = {f"proxy_{name}": share for name, share in shares.items()}
+        self._shares = {f"proxy_{name}": share for name, share in asked.items()}
         self._fewest = fewest
         self._seen: dict[str, list[float]] = {name: [] for name in self._shares}
 

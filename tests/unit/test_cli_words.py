@@ -90,7 +90,7 @@ def test_quoting_is_undone_by_hydra(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["serch"], "unknown verb 'serch'; have devices, export, front, profile, search. Did you mean 'search'?"),
+        (["serch"], "unknown verb 'serch'; have devices, export, front, plan, profile, search. Did you mean 'search'?"),
         (["model.onnx"], "Try: nas profile model.onnx"),
         (["space=toy"], "Try: nas search space=toy"),
         (["-m"], "no verb given"),

@@ -19,7 +19,11 @@ from nas.errors import ConfigError
 
 MANDATORY = {"search": [], "front": ["study=s"], "export": ["study=s"], "profile": ["model=m.onnx"], "devices": []}
 MEMBERS = [
-    (verb, group, member) for verb in schema.ROOTS for group in schema.groups(verb) for member in group_members(group)
+    (verb, group, member)
+    for verb in schema.ROOTS
+    if verb != "plan"  # composes what search composes
+    for group in schema.groups(verb)
+    for member in group_members(group)
 ]
 
 
@@ -54,7 +58,13 @@ def test_every_member_of_every_group_composes(verb: str, group: str, member: str
     assert config["choices"][group] == member
 
 
-@pytest.mark.parametrize("verb", list(schema.ROOTS))
+def test_a_plan_takes_what_a_search_takes() -> None:
+    assert yaml.safe_load((conf_dir() / "plan.yaml").read_text()) == {"defaults": ["search", "_self_"]}
+    planned, searched = (resolve(Request(verb, ("space=toy", "study=a"))) for verb in ("plan", "search"))
+    assert planned == searched
+
+
+@pytest.mark.parametrize("verb", [verb for verb in schema.ROOTS if verb != "plan"])
 def test_schema_and_yaml_agree(verb: str) -> None:
     written = yaml.safe_load((conf_dir() / f"{verb}.yaml").read_text())
     defaults = written.pop("defaults")
