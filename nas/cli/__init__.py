@@ -77,6 +77,9 @@ def _run(command: Command) -> int:
             worst = max(worst, _report(error))
         if worst == _INTERRUPTED:
             break
+    compare = getattr(importlib.import_module(f"nas.cli.{command.verb}"), "compare", None)
+    if compare is not None:
+        compare([config for config, _ in jobs])
     return worst
 
 

@@ -76,6 +76,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         finally:
             tracker.update(snapshot_of(store, folder))
             line = tracker.close(_TRACKING_CLOSE_S)
+            store.put("tracking", line)
         return report_of(store, folder, config["rule"], ended, shipped, reason, notes, line)
 
 

@@ -153,6 +153,31 @@ def report_of(
     )
 
 
+def summary(store: StudyStore, floor: float | None = None) -> dict[str, Any]:
+    """Return what searches are compared by: hypervolume, members, best accuracy, the fastest above a floor (ms).
+
+    Args:
+        store: of a study that was started.
+        floor: least accuracy of the candidates among which the fastest is looked for; None leaves it out.
+    """
+    objectives = study_objectives(store)
+    members = eligible(store, objectives)
+    front = front_of(members, objectives)
+    volume = hypervolume_of(front, objectives)
+    values = [evaluation.values for _, evaluation in members]
+    fast = [
+        value["latency_ms"]
+        for value in values
+        if floor is not None and value.get("accuracy", -math.inf) >= floor and "latency_ms" in value
+    ]
+    return {
+        "hypervolume": None if math.isnan(volume) else volume,
+        "members": len(front),
+        "best_accuracy": max((value["accuracy"] for value in values if "accuracy" in value), default=None),
+        "fastest_above_floor_ms": min(fast, default=None),
+    }
+
+
 def existing(folder: Path) -> StudyStore:
     """Open the store of a study that was started.
 

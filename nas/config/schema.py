@@ -155,6 +155,7 @@ class SearchConfig:
     folder: str = _key("runs", _FOLDER_HELP)
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)
+    accuracy_floor: float | None = _key(None, "accuracy from which on the fastest candidate is a metric", least=0)
     energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
     proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)

@@ -158,7 +158,8 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
     """Return the parent's metrics; their step is the number of trials so far, and each point differs from the last.
 
     ``best_<metric>`` per objective, ``fastest_<metric>`` of the feasible candidate with the least latency,
-    ``front_size`` and ``hypervolume`` grow with the search; ``trials_<state>`` and ``shipped_<metric>`` are final.
+    ``fastest_above_floor_ms`` of the candidates that reach ``accuracy_floor``, ``front_size`` and ``hypervolume`` grow
+    with the search; ``trials_<state>`` and ``shipped_<metric>`` are final.
     """
     points: dict[tuple[str, int], MetricPoint] = {}
     last_step, last_ms = 0, milliseconds(snapshot.started)
@@ -179,6 +180,10 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
             continue
         for name, value in _records(evaluation, snapshot.objectives, now).items():
             note(name, value, step, time_ms)
+        floor = snapshot.config.get("accuracy_floor")
+        if floor is not None and evaluation.values.get("accuracy", -math.inf) >= floor:
+            fastest = min(evaluation.values.get("latency_ms", math.inf), now.get("fastest_above_floor_ms", math.inf))
+            note("fastest_above_floor_ms", fastest, step, time_ms)
         front = _grown(front, tuple(axis.loss(evaluation.values) for axis in snapshot.objectives))
         note("front_size", float(len(front)), step, time_ms)
     for step, volume in snapshot.hypervolume:
