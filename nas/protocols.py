@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture
 from nas.data import ImageDataset, Task
 from nas.device import Device
-from nas.evaluation import Evaluation
+from nas.evaluation import Baseline, Evaluation
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
@@ -295,6 +295,7 @@ class SearchSnapshot:
         finished: True once the search has ended.
         shipped: the exported model, or None until then.
         started: seconds since the epoch.
+        baselines: ready models beside the candidates, on no front.
     """
 
     study: str
@@ -310,6 +311,7 @@ class SearchSnapshot:
     finished: bool = False
     shipped: ShippedModel | None = None
     started: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
 
 
 class Tracker(Protocol):

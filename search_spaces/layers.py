@@ -1,4 +1,4 @@
-"""From block descriptions to torch modules; the only module of the spaces that imports torch.
+"""From block descriptions to torch modules; this and ``cell_layers`` are all of the spaces that import torch.
 
 Module paths are those of :mod:`search_spaces.lowering`, so that an ONNX node, a lowered op and a torch module of one
 network share their name.

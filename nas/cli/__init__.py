@@ -56,10 +56,13 @@ def _help(command: Command) -> int:
 
 def _run(command: Command) -> int:
     from nas.config import compose
-    from nas.config.paths import own_config_dir
+    from nas.config.instantiate import allow_files
+    from nas.config.paths import own_config_dir, own_files
 
     own = own_config_dir(command.config_dir) if command.config_dir else None
-    request = compose.Request(command.verb, command.overrides, own)
+    plugins = own_files(command.plugins, own)
+    allow_files(plugins)
+    request = compose.Request(command.verb, command.overrides, own, plugins=plugins)
     if command.cfg:
         print(compose.show(request, command.package, command.resolve), end="")
         return 0

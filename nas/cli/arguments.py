@@ -29,6 +29,7 @@ _VALUED = {
     "--package": "package",
     "-cd": "config_dir",
     "--config-dir": "config_dir",
+    "--plugin": "plugin",
 }
 
 
@@ -46,6 +47,7 @@ class Command:
         package: the part of the config to show.
         resolve: show values instead of interpolations.
         config_dir: a user's own folder of configs.
+        plugins: Python files of a user's own whose classes her configs may name.
     """
 
     verb: str = ""
@@ -57,6 +59,7 @@ class Command:
     package: str | None = None
     resolve: bool = False
     config_dir: str | None = None
+    plugins: tuple[str, ...] = ()
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -90,6 +93,7 @@ def parse(words: Sequence[str]) -> Command:
         package=values.get("package"),
         resolve="resolve" in switches,
         config_dir=values.get("config_dir"),
+        plugins=tuple(values["plugin"].split(",")) if "plugin" in values else (),
     )
 
 
@@ -111,7 +115,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], set[str], dict[str, str]]:
                 raise ConfigError(
                     f"{flag} needs a value, such as {flag} {'job' if _VALUED[flag] == 'cfg' else 'PATH'}."
                 )
-            values[_VALUED[flag]] = given
+            known = values.get("plugin") if flag == "--plugin" else None
+            values[_VALUED[flag]] = f"{known},{given}" if known else given
         else:
             raise _unknown_flag(flag, value)
     return plain, switches, values

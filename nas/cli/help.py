@@ -40,6 +40,7 @@ _FLAGS = {
     "-m, --multirun": "one run per combination of values: seed=0,1 space=toy,convnet",
     "--cfg job": "print the composed config and stop (--package KEY for a part, --resolve for values)",
     "--config-dir DIR": "configs of your own, as DIR/GROUP/NAME.yaml",
+    "--plugin FILE.py": "a Python file of your own whose classes your configs may name; nas new makes a first one",
     "-h, --help": "after a verb: its groups and keys",
     "-V, --version": "print the version",
 }

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.config.baselines import make_baseline_job, read_requests, run_baselines
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
@@ -21,6 +22,7 @@ from nas.errors import CandidateError, ConfigError, ExportError, MeasurementErro
 from nas.evaluate import Trainer
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
+from nas.executor.worker import Factory
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
@@ -65,6 +67,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
             finally:
                 executor.close()
             notes = [*parts.dataset.notes, *_settle(parts, store)]
+            run_baselines(parts, store, partial(_executor, parts, make_baseline_job), notes)
             if mirror.error:
                 notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")
             shipper = _shipper(parts, store)
@@ -150,6 +153,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     parts = Parts(config, folder)
     parts.check_sources()
     make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
+    read_requests(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -222,7 +226,7 @@ def _sampler(node: Mapping[str, Any], seed: int) -> Any:
     return make_sampler(node["name"], seed, node.get("options"))
 
 
-def _executor(parts: Parts) -> Executor:
+def _executor(parts: Parts, factory: Factory = make_job) -> Executor:
     node = parts.config["executor"]
     payload = {
         "config": dict(parts.config),
@@ -230,9 +234,9 @@ def _executor(parts: Parts) -> Executor:
         "objectives": [asdict(objective) for objective in parts.objectives],
     }
     if node["kind"] == "in_process":
-        return InProcessExecutor(make_job(payload))
+        return InProcessExecutor(factory(payload))
     return SpawnedExecutor(
-        make_job,
+        factory,
         payload,
         workers=node["workers"],
         memory_limit_mib=node["memory_limit_mib"],

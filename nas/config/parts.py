@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.architecture import Architecture
-from nas.config.instantiate import instantiate
+from nas.config.instantiate import allow_files, instantiate
 from nas.data import ImageDataset, Preprocessing
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
@@ -40,6 +40,10 @@ class Parts:
     config: Mapping[str, Any]
     folder: Path
     references: tuple[Objective, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        # A worker is another process than the one that read the command line.
+        allow_files(self.config.get("plugins") or ())
 
     @cached_property
     def dataset(self) -> ImageDataset:

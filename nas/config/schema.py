@@ -159,6 +159,7 @@ class SearchConfig:
     energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
     proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
+    baselines: list[Any] = _key(list, "ready models beside the candidates: [model.onnx, my_net.MyNet, {model: ...}]")
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
     plan: PlanConfig = _key(PlanConfig, "for nas plan: samples, trial")
     progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)

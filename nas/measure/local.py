@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -134,6 +135,7 @@ class LocalMeter:
             threads=self._device.threads,
             affinity=list(self._device.affinity),
             memory_limit_mib=timing.memory_limit_mib,
+            path=_folder(self._runtime),
         )
         found = started["fingerprint"]["id"]
         expected = self._device.fingerprint
@@ -201,6 +203,13 @@ class LocalMeter:
             runtime=self._runtime.version,
             started_s=started_s,
         )
+
+
+def _folder(runtime: Runtime) -> str:
+    """Return the folder of a runtime that is a user's own file, else nothing: packages are found anyway."""
+    module = sys.modules[type(runtime).__module__]
+    file = getattr(module, "__file__", None)
+    return "" if "." in module.__name__ or not file else str(Path(file).resolve().parent)
 
 
 def _recipe(runtime: Runtime) -> tuple[str, dict[str, Any]]:

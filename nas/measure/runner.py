@@ -45,9 +45,12 @@ class Runner:
         threads: int,
         affinity: list[int],
         memory_limit_mib: int,
+        path: str = "",
     ) -> dict[str, Any]:
-        """Make the runtime, pin, then limit memory: imports are not the candidate's fault."""
+        """Make the runtime (its file in folder ``path``), pin, then limit memory: imports are no candidate's fault."""
         module, _, name = runtime.partition(":")
+        if path:
+            sys.path.append(path)
         self.runtime = getattr(importlib.import_module(module), name)(**arguments)
         self.threads = threads
         self.cores = machine.pin(affinity, threads)

@@ -160,10 +160,14 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 class _Reader:
     """Hands the calibration pictures to the quantizer in batches; one by one takes several times as long."""
 
-    def __init__(self, name: str, pictures: NDArray[np.float32]) -> None:
-        starts = range(0, len(pictures), CALIBRATION_BATCH)
+    def __init__(self, value: onnx.ValueInfoProto, pictures: NDArray[np.float32]) -> None:
+        # A model may fix its batch size; a remainder that does not fill one is left out.
+        dimensions = value.type.tensor_type.shape.dim
+        fixed = dimensions[0].dim_value if dimensions and dimensions[0].HasField("dim_value") else 0
+        size = fixed or CALIBRATION_BATCH
+        count = len(pictures) // fixed * fixed if fixed else len(pictures)
         self._batches: Iterator[dict[str, NDArray[Any]]] = iter(
-            [{name: pictures[start : start + CALIBRATION_BATCH]} for start in starts]
+            [{value.name: pictures[start : start + size]} for start in range(0, count, size)]
         )
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
@@ -190,7 +194,7 @@ def _quantize(
             ort_quantize_static(
                 prepared,
                 target,
-                _Reader(model.graph.input[0].name, calibration),
+                _Reader(model.graph.input[0], calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=types,
                 per_channel=True,

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.errors import StoreError
 from nas.evaluate import Screen
-from nas.evaluation import Evaluation, State
+from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
@@ -220,7 +220,13 @@ def snapshot_of(store: StudyStore, folder: Path) -> SearchSnapshot:
         finished=bool(store.get("finished", False)),
         shipped=_shipped(shipped, folder) if shipped else None,
         started=float(store.get("started", 0.0)),
+        baselines=baselines_of(store),
     )
+
+
+def baselines_of(store: StudyStore) -> tuple[Baseline, ...]:
+    """Return the ready models that were put beside the candidates; no front and no hypervolume knows them."""
+    return tuple(Baseline.from_dict(item) for item in store.get("baselines", []))
 
 
 def _shipped(kept: Mapping[str, Any], folder: Path) -> ShippedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -279,7 +280,9 @@ class SpaceSuite:
             "architecture": architecture.to_dict(),
         }
         command = [sys.executable, "-c", _TORCHLESS, json.dumps(job)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        # A space of a user's own may lie where only this process looks for it.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {"torch": False, "macs": space.lower(architecture).macs}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.evaluation import Evaluation, State
+from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.plots.points import fully_evaluated, precision_summary
 from nas.protocols import SearchSnapshot
@@ -77,7 +77,35 @@ def candidates(snapshot: SearchSnapshot) -> list[Candidate]:
     for trial, evaluation in snapshot.evaluations:
         if fully_evaluated(evaluation, snapshot.objectives) and str(evaluation.key) not in found:
             found[str(evaluation.key)] = _candidate(snapshot, trial, evaluation)
+    for baseline in snapshot.baselines:
+        found[f"baseline|{baseline.key}"] = _baseline(snapshot, baseline)
     return list(found.values())
+
+
+def _baseline(snapshot: SearchSnapshot, baseline: Baseline) -> Candidate:
+    """Return a ready model's run, of the kind of candidates so that it is found again; a tag sets it apart."""
+    tags = {
+        STUDY_ID: study_id(snapshot),
+        KIND: "candidate",
+        EVALUATION: f"baseline|{baseline.key}",
+        "study": snapshot.study,
+        "baseline": baseline.name,
+        "on_front": _flag(False),
+        "shipped": _flag(False),
+        "notes": "; ".join(baseline.notes) or "none",
+    }
+    for metric, origin in baseline.provenance.items():
+        tags[f"provenance.{metric}"] = str(origin.get("provenance", "unknown"))
+    params = {"baseline": baseline.name, "source": baseline.source, "precision": baseline.precision}
+    return Candidate(
+        key=f"baseline|{baseline.key}",
+        name=f"baseline-{baseline.name}",
+        params={name: value[:PARAMETER_LIMIT] for name, value in params.items()},
+        metrics={_name(name): float(value) for name, value in baseline.values.items() if math.isfinite(value)},
+        tags={_name(name): value[:TAG_LIMIT] for name, value in tags.items()},
+        started_ms=milliseconds(snapshot.started),
+        ended_ms=milliseconds(snapshot.started),
+    )
 
 
 def _candidate(snapshot: SearchSnapshot, trial: int, evaluation: Evaluation) -> Candidate:

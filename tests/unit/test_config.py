@@ -311,7 +311,7 @@ def test_own_folder_adds_members(tmp_path: Path) -> None:
     config = composed("search", "space=mine", own=own)
     assert config["choices"]["space"] == "mine"
     assert config["study"].startswith("mine-digits-")
-    assert "have convnet, mine, " in complaint("space=mien", own=own)
+    assert "have convnet, hybrid, mine, " in complaint("space=mien", own=own)
     assert "Did you mean 'mine'?" in complaint("space=mien", own=own)
 
 
