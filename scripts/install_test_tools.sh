@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Python, where it is missing: headless Chromium, to look at pages.
+# Installs what the tests need beyond Python, where it is missing: headless Chromium, to look at pages; an sshd, to
+# measure over ssh on loopback; QEMU's user mode and mmdebstrap, to run a model on an emulated Arm processor.
 #
 # Debian's packages, as root or by sudo without a password. Where that cannot be, says what is missing and lets the tests
 # skip what needs it; with CI=true a missing tool fails instead.
 set -u
 
 # One "COMMAND PACKAGE" per line.
-tools='chromium chromium'
+tools='chromium chromium
+ssh openssh-client
+sshd openssh-server
+qemu-aarch64 qemu-user
+mmdebstrap mmdebstrap'
+PATH=$PATH:/usr/sbin # where sshd lies
 
 missing=()
 while read -r command package; do
