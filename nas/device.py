@@ -93,7 +93,7 @@ class Emulation:
 
     Args:
         root: folder that holds the Arm file system, as ``scripts/arm64_root.sh`` makes it.
-        cpu: model that QEMU pretends to be; ``neoverse-n1`` has int8 dot products, ``cortex-a72`` has none.
+        cpu: model that QEMU pretends to be, the one that the root's ``proc/cpuinfo`` describes.
         emulator: command of QEMU.
     """
 

@@ -59,7 +59,6 @@ def make_device(
     tries: int = 3,
     pause_s: float = 1.0,
     root: str | None = None,
-    cpu: str = "neoverse-n1",
     recording: str | None = None,
     energy_rails: Sequence[str] = (),
     energy_command: Sequence[str] = (),
@@ -85,7 +84,6 @@ def make_device(
         tries: ssh: sessions begun for one measurement.
         pause_s: ssh: waited before the second session.
         root: emulated: folder of an Arm file system, see ``scripts/arm64_root.sh``.
-        cpu: emulated: model that QEMU pretends to be.
         recording: replay: file of recorded measurements.
         energy_rails: hwmon: labels of the channels to add up; empty takes the one that feeds the whole board.
         energy_command: command: program and arguments that print the joules counted so far.
@@ -113,7 +111,7 @@ def make_device(
     elif transport == "replay":
         machine = _recorded(name, recording)
     elif transport == "emulated":
-        machine = _Machine(Emulation(_needed(name, "root", root), cpu), None)
+        machine = _Machine(Emulation(_needed(name, "root", root)), None)
     else:
         machine = _Machine(None, local_fingerprint() if transport == "local" else None)
     known = machine.fingerprint
