@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture
-from nas.data import ImageDataset, Task
+from nas.data import Dataset, Task
 from nas.device import Device
 from nas.evaluation import Evaluation
 from nas.graph import Graph
@@ -70,8 +70,8 @@ class SearchSpace(Protocol):
         """Return the graph at batch size 1, batch norms folded, each op at its block's precision. No torch."""
         ...
 
-    def input_size(self, architecture: Architecture, /) -> tuple[int, int]:
-        """Return (height, width) of the pictures that it reads."""
+    def input_size(self, architecture: Architecture, /) -> tuple[int, ...]:
+        """Return (height, width) of the pictures that it reads, or (length,) of the texts in tokens."""
         ...
 
     def size(self) -> int:
@@ -184,7 +184,7 @@ class AccuracyProxy(Protocol):
 
         Args:
             module: network with fresh weights; left as it was.
-            images: shape (batch, channels, height, width).
+            images: shape (batch, channels, height, width), or tokens of shape (batch, length).
             labels: shape (batch,).
         """
         ...
@@ -195,7 +195,7 @@ class DataSource(Protocol):
 
     name: str
 
-    def load(self) -> ImageDataset:
+    def load(self) -> Dataset:
         """Read and split the data.
 
         Raises:

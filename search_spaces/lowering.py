@@ -24,6 +24,7 @@ from search_spaces.specs import (
     PooledHead,
     Residual,
     TokenHead,
+    TokenStem,
 )
 
 _ACTIVATION_OPS = {"relu": "Relu", "relu6": "Clip", "hswish": "HardSwish", "gelu": "Gelu"}
@@ -248,6 +249,14 @@ def _(spec: PooledHead, tape: Tape, value: Value) -> Value:
 def _(spec: PatchStem, tape: Tape, value: Value) -> Value:
     value = tape.patches("conv", value, spec.width, spec.patch)
     value = tape.transpose(tape.reshape(value, 1, spec.width, spec.tokens), 0, 2, 1)
+    value = tape.add("", "Add", [value], value.shape, {"table": (spec.tokens, spec.width)})
+    return tape.reshape(value, spec.tokens, spec.width)
+
+
+@lower_block.register
+def _(spec: TokenStem, tape: Tape, value: Value) -> Value:
+    weights = {"weight": (spec.vocabulary, spec.width)}
+    value = tape.add("embed", "Gather", [value], (1, spec.tokens, spec.width), weights)
     value = tape.add("", "Add", [value], value.shape, {"table": (spec.tokens, spec.width)})
     return tape.reshape(value, spec.tokens, spec.width)
 

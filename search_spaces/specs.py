@@ -137,6 +137,21 @@ class PatchStem:
 
 
 @dataclass(frozen=True)
+class TokenStem:
+    """Tokens to rows of features by a table, plus a learned position.
+
+    Args:
+        vocabulary: rows of the table.
+        width: features per token.
+        tokens: of a text.
+    """
+
+    vocabulary: int
+    width: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Attention:
     """Pre-norm self-attention with grouped keys and values (Ainslie et al. 2023), input added.
 
@@ -198,11 +213,11 @@ class Network:
     """Blocks in the order in which they run.
 
     Args:
-        input_shape: (1, channels, height, width).
+        input_shape: (1, channels, height, width) of pictures, (1, tokens) of texts.
         blocks: name, free of dots and slashes, and its description.
     """
 
-    input_shape: tuple[int, int, int, int]
+    input_shape: tuple[int, ...]
     blocks: tuple[tuple[str, object], ...]
 
 

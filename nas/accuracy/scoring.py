@@ -1,27 +1,36 @@
-"""Accuracy of a model file: the share of pictures whose largest logit is the right one."""
+"""Accuracy of a model file: the share of samples whose largest logit is the right one."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data import Preprocessing
+from nas.data import Dataset, Encoding, LabelledSamples
 from nas.errors import CandidateError
 from nas.protocols import Session
 
 
+def score_split(session: Session, dataset: Dataset, split: str, encoding: Encoding) -> float:
+    """Return the task's metric of a loaded model on a split."""
+    samples = cast(LabelledSamples, dataset.splits[split])
+    return score_session(session, encoding.prepare(samples.samples), samples.labels, encoding)
+
+
 def score_session(
     session: Session,
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     labels: NDArray[np.int64],
-    preprocessing: Preprocessing,
+    preprocessing: Encoding,
     batch: int = 64,
 ) -> float:
     """Return the share of top-1 answers that are right, 0 to 1.
 
     Args:
-        session: model with one input (batch, channels, height, width) and the logits (batch, classes) as first output.
-        images: resized 8-bit pictures, shape (images, height, width, channels).
+        session: model with one input, such as (batch, channels, height, width); its first output is the logits of shape
+            (batch, classes).
+        images: samples as ``preprocessing.prepare`` makes them, such as (images, height, width, channels).
         labels: class indices, shape (images,).
         preprocessing: the same that training used.
         batch: pictures per run where the model's batch size is free; a fixed batch size is obeyed.
@@ -40,7 +49,7 @@ def score_session(
         count = len(part)
         if fixed and count < fixed:
             part = np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
-        logits = np.asarray(session.run({name: preprocessing.normalize(part)})[0])
+        logits = np.asarray(session.run({name: preprocessing.encode(part)})[0])
         if logits.ndim != 2 or len(logits) != len(part):
             raise CandidateError("error", f"output of shape {logits.shape}; expected ({len(part)}, classes)")
         if not np.isfinite(logits).all():

@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from nas.accuracy.augment import Augmentation
 from nas.accuracy.checkpoint import Checkpoint, restore_optimizer, restore_weights
+from nas.accuracy.lessons import Lesson, make_lesson
 from nas.accuracy.resized import ResizedSplits
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.protocols import DeviceGate
 
@@ -144,8 +145,8 @@ class ShortTraining:
     def train(
         self,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
+        dataset: Dataset,
+        preprocessing: Encoding,
         seed: int,
         gate: DeviceGate | None = None,
         resized: ResizedSplits | None = None,
@@ -158,12 +159,12 @@ class ShortTraining:
         a checkpoint and went on; torch's global random state is as before afterwards.
 
         Args:
-            module: classifier of (batch, channels, height, width) into (batch, classes).
-            dataset: its ``train`` and ``validation`` pictures are used.
-            preprocessing: size and normalisation of the input.
+            module: classifier of (batch, channels, height, width) or (batch, tokens) into (batch, classes).
+            dataset: its ``train`` and ``validation`` splits are used.
+            preprocessing: from the samples to the input.
             seed: of the order, the augmentation and the module's own randomness such as dropout.
             gate: held in ``training()`` around each step, so that nobody trains while a candidate is timed.
-            resized: cache of resized pictures shared with others; None keeps one of its own.
+            resized: cache of prepared samples shared with others; None keeps one of its own.
             until: stop after this epoch of the schedule, counted from 1; None trains to its end.
             checkpoint: file to go on from where it exists, and to write when ``until`` stops the training; None
                 starts afresh and writes nothing.
@@ -176,11 +177,11 @@ class ShortTraining:
         if until is not None and not 1 <= until <= self.epochs:
             raise ConfigError(f"training until epoch {until}; expected 1 to {self.epochs}, the epochs of the recipe")
         cache = self._resized if resized is None else resized
-        pictures = {split: cache.get(dataset, split, preprocessing) for split in ("train", "validation")}
+        lesson = make_lesson(dataset, preprocessing, cache, self.augmentation)
         with _threads(self.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                run = _Run(self, module, dataset, preprocessing, pictures, seed, gate)
+                run = _Run(self, module, lesson, seed, gate)
                 if checkpoint is not None and checkpoint.is_file():
                     run.go_on(checkpoint)
                 return run.train(until, checkpoint)
@@ -188,6 +189,15 @@ class ShortTraining:
                 module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
                 module.zero_grad(set_to_none=True)
                 module.eval()
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is varied at random in pictures."""
+        return Augmentation(
+            crop=0.0 if self.augment == "none" else self.crop_share,
+            flip=self.augment == "crop_flip",
+            cutout=self.cutout_share,
+        )
 
     def rate(self, position: float, epochs: float) -> float:
         """Return the learning rate at a position counted in epochs, for a run of ``epochs``."""
@@ -229,17 +239,13 @@ class _Run:
         self,
         recipe: ShortTraining,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
-        pictures: dict[str, NDArray[np.uint8]],
+        lesson: Lesson,
         seed: int,
         gate: DeviceGate | None,
     ) -> None:
         self._recipe = recipe
         self._module = module
-        self._dataset = dataset
-        self._preprocessing = preprocessing
-        self._pictures = pictures
+        self._lesson = lesson
         self._rng = np.random.default_rng(seed)
         self._gate = gate
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -247,12 +253,6 @@ class _Run:
         groups = parameter_groups(module, recipe.weight_decay)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
-        self._augmentation = Augmentation(
-            crop=0.0 if recipe.augment == "none" else recipe.crop_share,
-            flip=recipe.augment == "crop_flip",
-            cutout=recipe.cutout_share,
-        )
-        self._fill = np.rint(np.asarray(dataset.mean) * 255.0).astype(np.uint8)
         self._epochs = recipe.epochs
         self._seconds = 0.0
         self._history: list[EpochRecord] = []
@@ -342,7 +342,7 @@ class _Run:
 
     def _epoch(self) -> EpochRecord:
         began, done = self._seconds, len(self._history)
-        count, size = len(self._pictures["train"]), self._recipe.batch_size
+        count, size = self._lesson.count, self._recipe.batch_size
         order = self._rng.permutation(count)
         steps = max(count // size, 1)
         losses: list[float] = []
@@ -359,13 +359,16 @@ class _Run:
 
     def _step(self, chosen: NDArray[np.int64]) -> float:
         with self._turn():
-            batch = self._augmentation.draw(self._pictures["train"], chosen, self._fill, self._rng)
-            targets = torch.from_numpy(self._dataset.splits["train"].labels[chosen])
+            inputs, targets = self._lesson.batch(chosen, self._rng)
             self._optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._recipe.bf16):
-                logits = self._module(self._input(batch))
-            self._check_shape(logits, len(chosen))
-            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=self._recipe.label_smoothing)
+                logits = self._module(self._input(inputs))
+            self._check_shape(logits, targets)
+            loss = functional.cross_entropy(
+                logits.float().flatten(0, -2),
+                torch.from_numpy(targets).flatten(),
+                label_smoothing=self._recipe.label_smoothing,
+            )
             value = loss.item()
             if not math.isfinite(value):
                 raise CandidateError("nan", f"training loss is {value} in epoch {len(self._history) + 1}")
@@ -377,24 +380,25 @@ class _Run:
         return value
 
     def _validate(self) -> float:
-        pictures, labels = self._pictures["validation"], self._dataset.splits["validation"].labels
         self._module.eval()
-        right = 0
-        for start in range(0, len(pictures), _VALIDATION_BATCH):
-            part = pictures[start : start + _VALIDATION_BATCH]
+        right, total = 0, 0
+        for start in range(0, self._lesson.held_out, _VALIDATION_BATCH):
             with self._turn(), torch.inference_mode():
-                logits = self._module(self._input(part))
-                self._check_shape(logits, len(part))
+                inputs, targets = self._lesson.validation(start, start + _VALIDATION_BATCH)
+                logits = self._module(self._input(inputs))
+                self._check_shape(logits, targets)
                 if not torch.isfinite(logits).all():
                     raise CandidateError("nan", f"outputs are not finite after epoch {len(self._history) + 1}")
-                right += int((logits.argmax(dim=1).numpy() == labels[start : start + len(part)]).sum())
-        return right / len(labels)
+                right += int((logits.argmax(dim=-1).numpy() == targets).sum())
+                total += targets.size
+        return right / total
 
-    def _input(self, batch: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(self._preprocessing.normalize(batch)).contiguous(memory_format=self._layout)
+    def _input(self, batch: NDArray[Any]) -> Tensor:
+        inputs = torch.from_numpy(batch)
+        return inputs.contiguous(memory_format=self._layout) if inputs.ndim == 4 else inputs
 
-    def _check_shape(self, logits: Tensor, count: int) -> None:
-        expected = (count, len(self._dataset.classes))
+    def _check_shape(self, logits: Tensor, targets: NDArray[np.int64]) -> None:
+        expected = (*targets.shape, self._lesson.classes)
         if tuple(logits.shape) != expected:
             raise CandidateError("error", f"output of shape {tuple(logits.shape)}; expected {expected}")
 

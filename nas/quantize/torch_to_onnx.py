@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.onnx import symbolic_helper
 
@@ -24,9 +26,14 @@ _RMS_DOMAIN = "hwnas"
 
 
 def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width: int) -> None:
+    """Write a network that reads pictures as ONNX; see :func:`export_example`."""
+    export_example(module, path, np.zeros((1, channels, height, width), np.float32))
+
+
+def export_example(module: nn.Module, path: Path, example: NDArray[Any]) -> None:
     """Write ``module`` as ONNX with the TorchScript exporter, in about 0.1 s.
 
-    The input is called ``input``, shape (batch, channels, height, width) with a free batch; the output ``logits``.
+    The input is called ``input``, of the example's type and shape with a free batch; the output ``logits``.
     Batch norms are folded into the convolutions before them. Node names keep the module path, so that the first part
     of ``/stage1_block0/conv1/conv/Conv`` is the block. Every tensor is stored once per reader, since the quantizer
     takes only an initializer for a bias. The module's training mode is as it was afterwards.
@@ -34,11 +41,8 @@ def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width
     Args:
         module: network on the CPU.
         path: file to write; its folder exists.
-        channels: of the input.
-        height: rows of the input.
-        width: columns of the input.
+        example: one sample as the network reads it, such as (1, channels, height, width).
     """
-    example = torch.zeros(1, channels, height, width)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -47,7 +51,7 @@ def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
-                (example,),
+                (torch.from_numpy(example),),
                 str(path),
                 dynamo=False,
                 opset_version=_OPSET,
