@@ -362,7 +362,9 @@ class Evaluator:
             else:
                 trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
         unit = self.dataset.task.unit
-        progress.compute("accuracy_fp32", trained.accuracy_fp32, f"validation {unit}, trained network, fp32")
+        metric = self.dataset.task.metric
+        value = trained.accuracy_fp32 if trained.perplexity_fp32 is None else trained.perplexity_fp32
+        progress.compute(f"{metric}_fp32", value, f"validation {unit}, trained network, fp32")
         progress.compute("epochs", float(trained.epochs_run), "epochs trained")
 
     def _check_untrained(

@@ -35,6 +35,43 @@ class Suggester(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OnnxSignature:
+    """How a network that is more than one input and one output is exported.
+
+    Args:
+        example: inputs, by position.
+        inputs: their names.
+        outputs: names of what is returned.
+        free: input or output to axis to the name of its free size.
+        metadata: kept in the file.
+    """
+
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    free: Mapping[str, Mapping[int, str]]
+    metadata: Mapping[str, str]
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A network that says itself how it is exported; any other has one input and the logits."""
+
+    def onnx_signature(self) -> OnnxSignature:
+        """Return the signature."""
+        ...
+
+
+@runtime_checkable
+class ExactCosts(Protocol):
+    """A space whose architectures have costs of their own that need nothing but arithmetic."""
+
+    def exact_costs(self, architecture: Architecture, /) -> Mapping[str, tuple[float, str]]:
+        """Return metric to value and unit, such as the size of a cache."""
+        ...
+
+
 @runtime_checkable
 class SearchSpace(Protocol):
     """A set of architectures with the ways to draw, change, build and lower them."""

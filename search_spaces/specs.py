@@ -173,6 +173,67 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class CausalStem:
+    """Tokens to rows of features by a table, plus the learned position of each; and who may attend to whom.
+
+    Args:
+        vocabulary: rows of the table.
+        width: features per token.
+        context: positions known.
+        group: query heads per key and value head, for which the mask is repeated.
+        tokens: at which the block is lowered; the network itself takes any number up to ``context``.
+        shared: True where the output layer uses the table too.
+    """
+
+    vocabulary: int
+    width: int
+    context: int
+    group: int
+    tokens: int
+    shared: bool
+
+
+@dataclass(frozen=True)
+class CausalAttention:
+    """Pre-norm self-attention to what came before, with grouped keys and values that are kept for later tokens.
+
+    Args:
+        width: features per token.
+        heads: query heads.
+        kv_heads: key and value heads; divides ``heads``.
+        head_size: features per head.
+        tokens: at which the block is lowered, with nothing cached.
+        norm: one of ``NORMS``.
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    tokens: int
+    norm: str
+
+
+@dataclass(frozen=True)
+class LanguageHead:
+    """Norm and the output layer.
+
+    Args:
+        width: features per token.
+        vocabulary: logits per token.
+        norm: one of ``NORMS``.
+        tokens: at which the block is lowered.
+        tied: True where the weights are the stem's table (Press and Wolf 2017).
+    """
+
+    width: int
+    vocabulary: int
+    norm: str
+    tokens: int
+    tied: bool
+
+
+@dataclass(frozen=True)
 class Mlp:
     """Pre-norm two-layer perceptron, input added.
 

@@ -27,7 +27,6 @@ from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.protocols import DeviceGate
 
 AUGMENTS = ("none", "crop", "crop_flip")
-_VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,9 @@ class EpochRecord:
         epoch: counted from 1.
         loss: mean training loss, label smoothing included.
         learning_rate: of its last step.
-        accuracy: on the validation pictures, 0 to 1.
+        accuracy: on the validation samples, 0 to 1; of a language model the share of next tokens that it puts first.
         seconds: spent in steps and validation, waits for the gate left out.
+        perplexity: of a language model, per token on the validation text; else None.
     """
 
     epoch: int
@@ -47,6 +47,12 @@ class EpochRecord:
     learning_rate: float
     accuracy: float
     seconds: float
+    perplexity: float | None = None
+
+    @property
+    def merit(self) -> float:
+        """By what epochs are compared, larger is better."""
+        return self.accuracy if self.perplexity is None else -self.perplexity
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class TrainingResult:
         stopped_early: True if fewer epochs ran than the recipe has.
         stop_reason: ``patience``, ``deadline`` or empty.
         best_epoch: epoch whose weights were kept, counted from 1.
+        perplexity_fp32: of the language model left behind, per token on the validation text; else None.
     """
 
     accuracy_fp32: float
@@ -70,6 +77,7 @@ class TrainingResult:
     stopped_early: bool = False
     stop_reason: str = ""
     best_epoch: int = 0
+    perplexity_fp32: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -256,7 +264,7 @@ class _Run:
         self._epochs = recipe.epochs
         self._seconds = 0.0
         self._history: list[EpochRecord] = []
-        self._best, self._best_epoch, self._reason = -1.0, 0, ""
+        self._best, self._best_epoch, self._reason = -math.inf, 0, ""
         self._best_state: dict[str, Tensor] = {}
 
     def go_on(self, path: Path) -> None:
@@ -304,8 +312,8 @@ class _Run:
             record = self._epoch()
             self._history.append(record)
             last = len(self._history) == self._epochs
-            if record.accuracy > self._best or (last and record.accuracy >= self._best):
-                self._best, self._best_epoch = record.accuracy, record.epoch
+            if record.merit > self._best or (last and record.merit >= self._best):
+                self._best, self._best_epoch = record.merit, record.epoch
                 state = self._module.state_dict()
                 self._best_state = {name: tensor.detach().clone() for name, tensor in state.items()}
             elif self._recipe.patience is not None and record.epoch - self._best_epoch >= self._recipe.patience:
@@ -318,8 +326,10 @@ class _Run:
         if self._best_epoch != len(self._history):
             self._module.load_state_dict(self._best_state)
         early = len(self._history) < min(self._recipe.epochs, stop)
+        kept = self._history[self._best_epoch - 1]
         return TrainingResult(
-            accuracy_fp32=self._best,
+            accuracy_fp32=kept.accuracy,
+            perplexity_fp32=kept.perplexity,
             epochs_run=len(self._history),
             seconds=self._seconds,
             history=tuple(self._history),
@@ -354,8 +364,8 @@ class _Run:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             losses.append(self._step(order[step * size : (step + 1) * size]))
-        accuracy = self._validate()
-        return EpochRecord(done + 1, float(np.mean(losses)), rate, accuracy, self._seconds - began)
+        accuracy, perplexity = self._validate()
+        return EpochRecord(done + 1, float(np.mean(losses)), rate, accuracy, self._seconds - began, perplexity)
 
     def _step(self, chosen: NDArray[np.int64]) -> float:
         with self._turn():
@@ -379,19 +389,23 @@ class _Run:
             self._optimizer.step()
         return value
 
-    def _validate(self) -> float:
+    def _validate(self) -> tuple[float, float | None]:
+        """Return the share of right answers and, of a language model, the perplexity."""
         self._module.eval()
-        right, total = 0, 0
-        for start in range(0, self._lesson.held_out, _VALIDATION_BATCH):
+        right, total, nats = 0, 0, 0.0
+        for start in range(0, self._lesson.held_out, self._lesson.validation_batch):
             with self._turn(), torch.inference_mode():
-                inputs, targets = self._lesson.validation(start, start + _VALIDATION_BATCH)
+                inputs, targets = self._lesson.validation(start, start + self._lesson.validation_batch)
                 logits = self._module(self._input(inputs))
                 self._check_shape(logits, targets)
                 if not torch.isfinite(logits).all():
                     raise CandidateError("nan", f"outputs are not finite after epoch {len(self._history) + 1}")
                 right += int((logits.argmax(dim=-1).numpy() == targets).sum())
                 total += targets.size
-        return right / total
+                if self._lesson.metric == "perplexity":
+                    flat = torch.from_numpy(targets).flatten()
+                    nats += functional.cross_entropy(logits.flatten(0, -2), flat, reduction="sum").item()
+        return right / total, math.exp(nats / total) if self._lesson.metric == "perplexity" else None
 
     def _input(self, batch: NDArray[Any]) -> Tensor:
         inputs = torch.from_numpy(batch)

@@ -42,8 +42,8 @@ CHAIN_OPS = frozenset(
     {"Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Pad"}
     | {"Relu", "Reshape", "Resize", "Sigmoid", "Squeeze", "Transpose", "Unsqueeze"}
 )
-# Marks of a block that works on tokens.
-TOKEN_OPS = frozenset({"MatMul", "LayerNormalization", "RMSNormalization", "Transpose"})
+# Marks of a block that works on tokens, embeddings included.
+TOKEN_OPS = frozenset({"Gather", "MatMul", "LayerNormalization", "RMSNormalization", "Transpose"})
 FLOAT_OUTPUT_OPS = ("MatMul", "Gemm")
 CALIBRATION_BATCH = 16
 
@@ -170,12 +170,21 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 
 
 class _Reader:
-    """Hands the calibration pictures to the quantizer in batches; one by one takes several times as long."""
+    """Hands the calibration samples to the quantizer in batches; one by one takes several times as long.
 
-    def __init__(self, name: str, pictures: NDArray[Any]) -> None:
-        starts = range(0, len(pictures), CALIBRATION_BATCH)
+    A model of several inputs reads the samples by the first; the others, caches of a language model, are left empty.
+    """
+
+    def __init__(self, model: onnx.ModelProto, samples: NDArray[Any]) -> None:
+        stored = {tensor.name for tensor in model.graph.initializer}
+        first, *others = (value for value in model.graph.input if value.name not in stored)
+        empty = {
+            value.name: np.zeros([axis.dim_value for axis in value.type.tensor_type.shape.dim], np.float32)
+            for value in others
+        }
+        size = first.type.tensor_type.shape.dim[0].dim_value or CALIBRATION_BATCH
         self._batches: Iterator[dict[str, NDArray[Any]]] = iter(
-            [{name: pictures[start : start + CALIBRATION_BATCH]} for start in starts]
+            [{first.name: samples[start : start + size], **empty} for start in range(0, len(samples), size)]
         )
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
@@ -202,7 +211,7 @@ def _quantize(
             ort_quantize_static(
                 prepared,
                 target,
-                _Reader(model.graph.input[0].name, calibration),
+                _Reader(model, calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=types,
                 per_channel=True,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.onnx import symbolic_helper
 
+from nas.protocols import Exportable, OnnxSignature
+
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 
@@ -41,8 +43,10 @@ def export_example(module: nn.Module, path: Path, example: NDArray[Any]) -> None
     Args:
         module: network on the CPU.
         path: file to write; its folder exists.
-        example: one sample as the network reads it, such as (1, channels, height, width).
+        example: one sample as the network reads it, such as (1, channels, height, width); a network that is
+            ``Exportable`` brings its own.
     """
+    signature = _signature(module, example)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -51,13 +55,13 @@ def export_example(module: nn.Module, path: Path, example: NDArray[Any]) -> None
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
-                (torch.from_numpy(example),),
+                signature.example,
                 str(path),
                 dynamo=False,
                 opset_version=_OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
+                input_names=list(signature.inputs),
+                output_names=list(signature.outputs),
+                dynamic_axes={name: dict(axes) for name, axes in signature.free.items()},
             )
     finally:
         for part, mode in modes:
@@ -65,8 +69,17 @@ def export_example(module: nn.Module, path: Path, example: NDArray[Any]) -> None
     model = onnx.load(str(path))
     _unshare_initializers(model.graph)
     _standardize_rms_norm(model)
+    if signature.metadata:
+        onnx.helper.set_model_props(model, dict(signature.metadata))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _signature(module: nn.Module, example: NDArray[Any]) -> OnnxSignature:
+    if isinstance(module, Exportable):
+        return module.onnx_signature()
+    free = {INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}
+    return OnnxSignature((torch.from_numpy(example),), (INPUT_NAME,), (OUTPUT_NAME,), free, {})
 
 
 def _unshare_initializers(graph: onnx.GraphProto) -> None:
