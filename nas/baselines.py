@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Precision
-from nas.data import Preprocessing
+from nas.data import ImageDataset, Preprocessing
 from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.evaluate import Evaluator, Trainer
 from nas.evaluation import Baseline
@@ -136,7 +136,10 @@ def _export_module(
 ) -> None:
     from nas.quantize.torch_to_onnx import export_fp32
 
-    preprocessing = evaluator.dataset.preprocessing(request.resolution, request.resolution)
+    dataset = evaluator.dataset
+    if not isinstance(dataset, ImageDataset):
+        raise ConfigError(f"baseline {request.name} is a module, which reads pictures; data '{dataset.name}' has none")
+    preprocessing = dataset.preprocessing(request.resolution, request.resolution)
     if request.weights is not None:
         from safetensors.torch import load_model
 
@@ -167,6 +170,10 @@ def _layout(given: Path, request: BaselineRequest, evaluator: Evaluator, found: 
     """Return how the data's pictures fit the model, its free sizes fixed; None, with a note, where they do not."""
     import onnx
 
+    dataset = evaluator.dataset
+    if not isinstance(dataset, ImageDataset):
+        found.notes.append(f"data '{dataset.name}' has no pictures to score it on")
+        return None
     model = onnx.load_model(str(given))
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
@@ -175,8 +182,8 @@ def _layout(given: Path, request: BaselineRequest, evaluator: Evaluator, found: 
         return None
     dimensions = inputs[0].type.tensor_type.shape.dim
     sizes = [one.dim_value if one.HasField("dim_value") else 0 for one in dimensions]
-    channels = evaluator.dataset.task.channels
-    mean, std = request.mean or evaluator.dataset.mean, request.std or evaluator.dataset.std
+    channels = dataset.task.channels
+    mean, std = request.mean or dataset.mean, request.std or dataset.std
     if len(mean) != channels or len(std) != channels:
         raise ConfigError(
             f"baseline {request.name}: mean and std have {len(mean)} and {len(std)} values, not {channels}"
@@ -250,7 +257,7 @@ def _is_quantized(path: Path) -> bool:
 def _pictures(layout: Layout, evaluator: Evaluator) -> NDArray[np.float32]:
     split = evaluator.dataset.splits["train"]
     chosen = np.random.default_rng(0).permutation(len(split))[: evaluator.calibration_images]
-    resized = layout.preprocessing.resize([split.images[index] for index in chosen])
+    resized = layout.preprocessing.resize([split.samples[index] for index in chosen])
     return layout.arrange(layout.preprocessing.normalize(resized))
 
 
@@ -258,6 +265,7 @@ def _score(model: Path, metric: str, layout: Layout, evaluator: Evaluator, found
     """Note the share of right answers on the validation pictures, or why there is none."""
     if not metric:
         return
+    assert isinstance(evaluator.dataset, ImageDataset)  # else there is no layout
     split, classes = evaluator.dataset.splits["validation"], evaluator.dataset.task.classes
     session = evaluator.runtime.load(model, threads=1)
     (name, (shape, _)) = next(iter(session.inputs.items()))

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nas.architecture import Architecture, Precision
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 from nas.device import Device
 from nas.errors import CandidateError, ConfigError
 from nas.evaluation import Evaluation, EvaluationKey, State
@@ -43,8 +40,8 @@ class Trainer(Protocol):
     def train(
         self,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
+        dataset: Dataset,
+        preprocessing: Encoding,
         seed: int,
         gate: DeviceGate | None = None,
     ) -> TrainingResult:
@@ -64,8 +61,8 @@ class Resumable(Protocol):
     def train(
         self,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
+        dataset: Dataset,
+        preprocessing: Encoding,
         seed: int,
         gate: DeviceGate | None = None,
         *,
@@ -160,7 +157,7 @@ class Screen:
         return ", ".join(said)
 
 
-def fidelity_key(dataset: ImageDataset, recipe_key: str, seed: int, calibration_images: int) -> str:
+def fidelity_key(dataset: Dataset, recipe_key: str, seed: int, calibration_images: int) -> str:
     """Return a 12-digit hash of everything that an accuracy depends on besides the architecture."""
     recipe = [dataset.fingerprint, recipe_key, seed, calibration_images]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
@@ -208,7 +205,7 @@ class Evaluator:
 
     Args:
         screen: the cheap constraints; its space builds the networks.
-        dataset: train and validation pictures.
+        dataset: train and validation samples.
         accuracy: short training, or a zero-cost score in its place; what is only scored has no accuracy.
         runtime: what ships, and therefore what scores.
         meter: measures costs, or None to predict them.
@@ -216,14 +213,14 @@ class Evaluator:
         fidelity: part of the store's key.
         folder: folder of the study; models go to ``models/<architecture id>`` below it.
         proxies: names of zero-cost scores to note.
-        calibration_images: training pictures for the activations' ranges.
+        calibration_images: training samples for the activations' ranges.
         seed: of weights and training.
         gate: keeps training and timing apart.
         rungs: epochs after which a candidate may be asked for; the top is the whole training.
     """
 
     screen: Screen
-    dataset: ImageDataset
+    dataset: Dataset
     accuracy: Trainer | Scorer
     runtime: Runtime
     meter: CostMeter | None
@@ -311,8 +308,9 @@ class Evaluator:
             self._export(module, architecture, target, preprocessing)
         if isinstance(self.accuracy, Trainer):
             with progress.phase("score"), self._busy():
-                accuracy = self.score(target / "model.onnx", preprocessing, "validation")
-            progress.compute("accuracy", accuracy, f"validation pictures, quantized model in {self.runtime.version}")
+                score = self.score(target / "model.onnx", preprocessing, "validation")
+            task = self.dataset.task
+            progress.compute(task.metric, score, f"validation {task.unit}, quantized model in {self.runtime.version}")
         else:
             score = progress.values[f"proxy_{self.accuracy.proxy}"]
             progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
@@ -347,7 +345,7 @@ class Evaluator:
         self,
         trainer: Trainer,
         module: nn.Module,
-        preprocessing: Preprocessing,
+        preprocessing: Encoding,
         progress: _Progress,
         target: Path,
         rung: int | None,
@@ -363,7 +361,10 @@ class Evaluator:
                     file.unlink(missing_ok=True)
             else:
                 trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
-        progress.compute("accuracy_fp32", trained.accuracy_fp32, "validation pictures, trained network, fp32")
+        unit = self.dataset.task.unit
+        metric = self.dataset.task.metric
+        value = trained.accuracy_fp32 if trained.perplexity_fp32 is None else trained.perplexity_fp32
+        progress.compute(f"{metric}_fp32", value, f"validation {unit}, trained network, fp32")
         progress.compute("epochs", float(trained.epochs_run), "epochs trained")
 
     def _check_untrained(
@@ -371,7 +372,7 @@ class Evaluator:
         module: nn.Module,
         architecture: Architecture,
         target: Path,
-        preprocessing: Preprocessing,
+        preprocessing: Encoding,
         progress: _Progress,
     ) -> None:
         """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
@@ -397,9 +398,7 @@ class Evaluator:
         if violated:
             raise _InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
 
-    def _score_proxies(
-        self, module: nn.Module, graph: Graph, preprocessing: Preprocessing, progress: _Progress
-    ) -> None:
+    def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: _Progress) -> None:
         names = list(self.proxies)
         if not isinstance(self.accuracy, Trainer) and self.accuracy.proxy not in names:
             names.append(self.accuracy.proxy)
@@ -409,47 +408,35 @@ class Evaluator:
 
         from nas.accuracy.zero_cost import score_all
 
-        images, labels = self._training_pictures(preprocessing, 64)
+        images, labels = self.dataset.some("train", preprocessing, 64)
+        unit = self.dataset.task.unit
         for name in names:
             try:
                 with progress.phase("proxies"), self._busy():
                     scores = score_all(module, torch.from_numpy(images), torch.from_numpy(labels), [name], graph)
-                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, 64 training pictures")
+                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, 64 training {unit}")
             except CandidateError as error:
                 # A score that is only noted may be absent; one that stands for the accuracy may not.
                 if not isinstance(self.accuracy, Trainer) and name == self.accuracy.proxy:
                     raise
                 print(f"{name} gave no score: {error}", flush=True)
 
-    def _training_pictures(
-        self, preprocessing: Preprocessing, count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        split = self.dataset.splits["train"]
-        chosen = np.random.default_rng(0).permutation(len(split))[:count]
-        resized = preprocessing.resize([split.images[index] for index in chosen])
-        return preprocessing.normalize(resized), split.labels[chosen]
-
-    def _export(
-        self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Preprocessing
-    ) -> None:
+    def _export(self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Encoding) -> None:
         from nas.quantize.static import needs_reduced_range, quantize_static
-        from nas.quantize.torch_to_onnx import export_fp32
+        from nas.quantize.torch_to_onnx import export_example
 
-        channels = self.dataset.task.channels
         full = target / "model_fp32.onnx"
-        export_fp32(module, full, channels, preprocessing.height, preprocessing.width)
-        calibration, _ = self._training_pictures(preprocessing, self.calibration_images)
+        export_example(module, full, preprocessing.example())
+        calibration, _ = self.dataset.some("train", preprocessing, self.calibration_images)
         known = self.screen.device.fingerprint
         reduced = known is not None and needs_reduced_range(known.isa, known.features)
         quantize_static(full, target / "model.onnx", calibration, architecture.precision, Precision.FP32, reduced)
 
-    def score(self, model: Path, preprocessing: Preprocessing, split: str) -> float:
-        """Return the share of right answers of a model file on a split."""
-        from nas.accuracy.scoring import score_session
+    def score(self, model: Path, preprocessing: Encoding, split: str) -> float:
+        """Return the task's metric of a model file on a split."""
+        from nas.accuracy.scoring import score_split
 
-        pictures = self.dataset.splits[split]
-        images = preprocessing.resize(pictures.images)
-        return score_session(self.runtime.load(model, threads=1), images, pictures.labels, preprocessing)
+        return score_split(self.runtime.load(model, threads=1), self.dataset, split, preprocessing)
 
     def _take_costs(self, model: Path, graph: Graph, progress: _Progress) -> None:
         with progress.phase("measure"):

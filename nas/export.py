@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ExportError
 from nas.evaluation import Evaluation
 from nas.measurement import Measurement
@@ -22,19 +22,7 @@ _TRIES = 3
 # A reading that the machine disturbed is no try, but patience ends.
 _PATIENCE = 8
 
-_RUN = '''"""Classify pictures: python run.py PICTURE ...   (needs: pip install onnxruntime pillow)"""
-import json, pathlib, sys, numpy as np, onnxruntime, PIL.Image
-here = pathlib.Path(__file__).parent
-p, labels = json.loads((here / "preprocessing.json").read_text()), (here / "labels.txt").read_text().splitlines()
-session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
-for name in sys.argv[1:]:
-    picture = PIL.Image.open(name).convert(p["mode"]).resize((p["width"], p["height"]), PIL.Image.Resampling.BILINEAR)
-    x = np.asarray(picture, np.float32).reshape(p["height"], p["width"], -1) / np.float32(255) - np.float32(p["mean"])
-    logits = session.run(None, {"input": (x / np.float32(p["std"])).transpose(2, 0, 1)[None]})[0][0]
-    print(name, labels[logits.argmax()], f"{1 / np.exp(logits - logits.max()).sum():.3f}")
-'''
-
-Score = Callable[[Path, Preprocessing, str], float]
+Score = Callable[[Path, Encoding, str], float]
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ class Exporter:
         device: name and fingerprint, for the card.
     """
 
-    dataset: ImageDataset
+    dataset: Dataset
     runtime: Runtime
     meter: CostMeter | None
     score: Score
@@ -81,7 +69,7 @@ class Exporter:
         evaluation: Evaluation,
         models: Path,
         target: Path,
-        preprocessing: Preprocessing,
+        preprocessing: Encoding,
         story: Mapping[str, Any],
         notes: Sequence[str] = (),
     ) -> dict[str, Any]:
@@ -111,9 +99,8 @@ class Exporter:
             if not (models / name).is_file():
                 raise ExportError(f"{models / name} is missing; the search kept only its front (keep=front)")
             shutil.copyfile(models / name, draft / name)
-        (draft / "labels.txt").write_text("".join(f"{name}\n" for name in self.dataset.classes))
-        (draft / "preprocessing.json").write_text(json.dumps(preprocessing.to_dict(), indent=2) + "\n")
-        (draft / "run.py").write_text(_RUN)
+        for name, content in self.dataset.shipped_files(preprocessing).items():
+            (draft / name).write_text(content, encoding="utf-8")
         verified = self.verify(draft / "model.onnx", evaluation, preprocessing)
         card = self._card(draft, evaluation, preprocessing, verified, story, notes)
         (draft / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -125,7 +112,7 @@ class Exporter:
         shutil.rmtree(earlier, ignore_errors=True)
         return card
 
-    def verify(self, model: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> Verified:
+    def verify(self, model: Path, evaluation: Evaluation, preprocessing: Encoding) -> Verified:
         """Reload, re-score and re-time a model against what the search recorded.
 
         Raises:
@@ -174,12 +161,12 @@ class Exporter:
         self,
         folder: Path,
         evaluation: Evaluation,
-        preprocessing: Preprocessing,
+        preprocessing: Encoding,
         verified: Verified,
         story: Mapping[str, Any],
         notes: Sequence[str],
     ) -> dict[str, Any]:
-        test = len(self.dataset.splits["test"])
+        test, task = len(self.dataset.splits["test"]), self.dataset.task
         latency = asdict(verified.latency) if verified.latency else None
         return {
             **story,
@@ -189,14 +176,14 @@ class Exporter:
                 "name": self.dataset.name,
                 "licence": self.dataset.licence,
                 "classes": len(self.dataset.classes),
-                "pictures": {name: len(split) for name, split in self.dataset.splits.items()},
+                task.unit: {name: len(split) for name, split in self.dataset.splits.items()},
                 "fingerprint": self.dataset.fingerprint,
                 "notes": list(self.dataset.notes),
             },
             "preprocessing": preprocessing.to_dict(),
-            "accuracy": {
+            task.metric: {
                 "validation_quantized": verified.accuracy,
-                "validation_fp32": evaluation.values.get("accuracy_fp32"),
+                "validation_fp32": evaluation.values.get(f"{task.metric}_fp32"),
                 "test_quantized": self.score(folder / "model.onnx", preprocessing, "test") if test else None,
                 "test_fp32": self.score(folder / "model_fp32.onnx", preprocessing, "test") if test else None,
             },

@@ -92,7 +92,8 @@ class Synflow:
             for layer in twin.modules():
                 if _is_norm(layer):
                     layer.register_forward_hook(_pass_through)
-            ones = torch.ones((1, *images.shape[1:]), dtype=torch.float64)
+            # Tokens have no magnitude: the flow starts at the embeddings of one text.
+            ones = images[:1] if not images.is_floating_point() else torch.ones((1, *images.shape[1:])).double()
             twin(ones).sum().backward()
             flow = sum(
                 float((parameter.grad * parameter.detach()).abs().sum())

@@ -167,6 +167,8 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("device", _device_facts(parts))
     store.put("data", parts.dataset.fingerprint)
     store.put("finished", False)
+    for name, content in parts.dataset.study_files.items():
+        (folder / name).write_text(content, encoding="utf-8")
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
 

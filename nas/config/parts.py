@@ -12,7 +12,7 @@ from typing import Any
 
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
 from nas.evaluate import Evaluator, Resumable, Scorer, Screen, Trainer, evaluation_job, fidelity_key
@@ -47,7 +47,7 @@ class Parts:
         allow_files(self.config.get("plugins") or ())
 
     @cached_property
-    def dataset(self) -> ImageDataset:
+    def dataset(self) -> Dataset:
         """The data, loaded and split; ``recipe`` is for the accuracy's config."""
         node = {key: value for key, value in self.config["data"].items() if key != "recipe"}
         source: DataSource = instantiate(node)
@@ -173,7 +173,7 @@ class Parts:
         """Return the store's key of an architecture at a rung; None is the top."""
         return self.evaluator.key(architecture, rung)
 
-    def preprocessing(self, architecture: Architecture) -> Preprocessing:
+    def preprocessing(self, architecture: Architecture) -> Encoding:
         """Return the pre-processing of an architecture's input."""
         return self.dataset.preprocessing(*self.space.input_size(architecture))
 

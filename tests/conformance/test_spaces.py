@@ -72,6 +72,25 @@ class TestConvNetTwoSmallStages(TestConvNet):
     }
 
 
+class TestTransformerOnTokens(_Spaces):
+    space_class = Transformer
+    task = Task("text_classification", channels=0, classes=10, vocabulary=90)
+    arguments: ClassVar = {"lengths": [6, 11], "kv_heads": [1, 2, 4]}
+    bad: ClassVar = {"kv_heads": 4, "heads": 2}
+    small: ClassVar = {
+        "lengths": [6, 11],
+        "widths": [32],
+        "depths": [1, 2],
+        "heads": [2],
+        "kv_heads": [1],
+        "head_sizes": [8],
+        "mlp_ratios": [1],
+        "activations": ["relu"],
+        "norms": ["layernorm"],
+        "poolings": ["mean"],
+    }
+
+
 class TestTransformer(_Spaces):
     space_class = Transformer
     arguments: ClassVar = {"resolutions": [16, 24], "kv_heads": [1, 2, 4]}

@@ -392,7 +392,7 @@ def test_show_prints_what_may_still_be_missing() -> None:
     assert yaml.safe_load(show(Request("profile")))["model"] == "???"
     config = yaml.safe_load(show(Request("search", ("budget=7",))))
     assert config["budget"] == 7
-    assert config["space"]["resolutions"] == "${data.resolutions}"
+    assert config["space"]["resolutions"] == "${oc.select:data.resolutions,[]}"
     assert "hydra" not in config
 
 
