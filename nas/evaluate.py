@@ -20,7 +20,7 @@ from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
-from nas.protocols import CostMeter, DeviceGate, EnergyModel, LatencyModel, Runtime, SearchSpace
+from nas.protocols import CostMeter, DeviceGate, EnergyModel, ExactCosts, LatencyModel, Runtime, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,9 +84,14 @@ class Scorer(Protocol):
         ...
 
 
-_NEEDS_NO_TRAINING = ("latency_ms", "size_kib", "memory_kib")
+_TIMED = ("latency_ms", "ttft_ms", "token_ms")
+_NEEDS_NO_TRAINING = (*_TIMED, "size_kib", "memory_kib")
 # What is known of a constraint before anything is built.
-_STANDS_FOR = {"latency_ms": "predicted_latency_ms", "size_kib": "weights_kib"}
+_STANDS_FOR = {
+    "latency_ms": "predicted_latency_ms",
+    "ttft_ms": "predicted_latency_ms",
+    "size_kib": "weights_kib",
+}
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,13 @@ class Screen:
     margin: float = 2.0
 
     def costs(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Return ``macs``, ``params``, ``weights_kib`` (no graph) and ``predicted_latency_ms``."""
+        """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs."""
         graph = self.space.lower(architecture)
         exact = {
             "macs": (graph.macs, ""),
             "params": (graph.parameters, ""),
             "weights_kib": (graph.weight_bytes / 1024, "KiB"),
+            **(self.space.exact_costs(architecture) if isinstance(self.space, ExactCosts) else {}),
         }
         costs = {
             name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
@@ -140,7 +146,7 @@ class Screen:
         violated = {}
         for name, bound in self.bounds.items():
             cost = costs.get(_STANDS_FOR.get(name, name))
-            allowed = bound * (self.margin if name == "latency_ms" else 1.0)
+            allowed = bound * (self.margin if name in _TIMED else 1.0)
             if cost is not None and cost.value > allowed:
                 violated[name] = cost.value - bound
         return violated
@@ -385,7 +391,7 @@ class Evaluator:
                 self._export(module, architecture, target, preprocessing)
             size = (target / "model.onnx").stat().st_size / 1024
             costs["size_kib"] = Estimate(size, 0.0, "KiB", "file size", self.screen.device.name, "computed")
-            if self.meter is not None and bounds.keys() & {"latency_ms", "memory_kib"}:
+            if self.meter is not None and bounds.keys() & {*_TIMED, "memory_kib"}:
                 costs.update(self.meter.measure(target / "model.onnx"))
         violated = {}
         for name, bound in bounds.items():
@@ -444,7 +450,8 @@ class Evaluator:
                 for metric, measurement in self.meter.measure(model).items():
                     progress.note(metric, measurement)
             else:
-                progress.note("latency_ms", self.screen.latency_model.predict(graph, self.screen.device))
+                whole = self.dataset.task.timings[0]
+                progress.note(whole, self.screen.latency_model.predict(graph, self.screen.device))
             if self.energy_model is not None:
                 progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
         for objective in self.screen.objectives:

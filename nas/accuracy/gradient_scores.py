@@ -120,7 +120,8 @@ class Dss:
 def _backward(module: nn.Module, images: Tensor, labels: Tensor) -> None:
     module.train()
     _still(module)
-    loss = functional.cross_entropy(module(images), labels)
+    # A language model says something of each token.
+    loss = functional.cross_entropy(module(images).flatten(0, -2), labels.flatten())
     if not torch.isfinite(loss):
         raise CandidateError("nan", f"the loss of the untrained network is {float(loss)}")
     loss.backward()  # type: ignore[no-untyped-call]

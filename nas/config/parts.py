@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
 from nas.data import Dataset, Encoding
@@ -21,7 +23,7 @@ from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
-from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
+from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
 
@@ -184,11 +186,14 @@ class Parts:
             ConfigError: with what could be done.
         """
         scored = not isinstance(self.accuracy, Trainer)
-        have = {"size_kib", "macs", "params", "latency_ms", "proxy_score" if scored else "accuracy"}
+        task = self.dataset.task
+        have = {"size_kib", "macs", "params", task.timings[0], "proxy_score" if scored else task.metric}
         if not scored:
-            have.add("accuracy_fp32")
+            have.add(f"{task.metric}_fp32")
+        if isinstance(self.space, ExactCosts):
+            have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
         if self.meter is not None:
-            have.add("memory_kib")
+            have |= {"memory_kib", *task.timings}
         metered = self.meter is not None and self.meter.has_energy
         if metered or self.energy_model is not None:
             have.add("energy_mj")

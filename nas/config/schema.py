@@ -16,8 +16,13 @@ MISSING = "???"  # OmegaConf's mark of a mandatory value
 METRICS = (
     "accuracy",
     "accuracy_fp32",
+    "perplexity",
+    "perplexity_fp32",
     "proxy_score",
     "latency_ms",
+    "ttft_ms",
+    "token_ms",
+    "kv_cache_kib",
     "size_kib",
     "memory_kib",
     "energy_mj",
@@ -80,6 +85,9 @@ class LimitsConfig:
     size_kib: float | None = _key(None, "size of the quantized file, KiB", above=0)
     latency_ms: float | None = _key(None, "latency of the quantized model, ms", above=0)
     memory_kib: float | None = _key(None, "peak memory, KiB", above=0)
+    ttft_ms: float | None = _key(None, "of a language model, time to the first token, ms", above=0)
+    token_ms: float | None = _key(None, "of a language model, time of one more token, ms", above=0)
+    kv_cache_kib: float | None = _key(None, "of a language model, keys and values of a full context, KiB", above=0)
 
 
 @dataclass
@@ -122,6 +130,10 @@ class BoundsConfig:
     size_kib: float | None = _key(None, "largest file, KiB", above=0)
     memory_kib: float | None = _key(None, "largest peak memory, KiB", above=0)
     energy_mj: float | None = _key(None, "largest energy, mJ", above=0)
+    perplexity: float | None = _key(None, "largest perplexity", above=0)
+    ttft_ms: float | None = _key(None, "longest time to the first token, ms", above=0)
+    token_ms: float | None = _key(None, "longest time of one more token, ms", above=0)
+    kv_cache_kib: float | None = _key(None, "largest cache of keys and values, KiB", above=0)
 
 
 _RULE_HELP = f"which member ships: {RULES}"

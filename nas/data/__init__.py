@@ -42,6 +42,11 @@ class Task:
         return "perplexity" if self.kind == "language_model" else "accuracy"
 
     @property
+    def timings(self) -> tuple[str, ...]:
+        """What is timed: one whole input, or a prompt and one more token; the first is that of the lowered graph."""
+        return ("ttft_ms", "token_ms") if self.kind == "language_model" else ("latency_ms",)
+
+    @property
     def unit(self) -> str:
         """What the data are counted in: pictures, texts or tokens."""
         return _UNITS[self.kind]

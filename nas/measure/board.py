@@ -30,7 +30,7 @@ from nas.device import EnergyOptions, local_fingerprint
 from nas.errors import MeasurementError
 from nas.measure import host as machine
 from nas.measure.energy import ON_BOARD, energy_per_run, energy_source
-from nas.measure.runner import Runner, answer
+from nas.measure.runner import LAST_WAY, Runner, answer
 from nas.measure.wire import FRAME_BYTES, PROTOCOL, FrameError, decode, encode
 
 FOLDER_BYTES = 2 * 1024**3
@@ -154,15 +154,17 @@ class BoardRunner:
             return {"id": number, "ok": False, "kind": "MeasurementError", "reason": reason}
         return {**answer(methods[name], fields), "id": number}
 
-    def _load(self, models: list[str], anchor: str, memory_loads: int) -> dict[str, Any]:
+    def _load(
+        self, models: list[str], anchor: str, memory_loads: int, sizes: list[list[dict[str, int]]]
+    ) -> dict[str, Any]:
         paths = [str(self._box.path(model)) for model in models]
-        return self._runner.load(paths, str(self._box.path(anchor)), memory_loads)
+        return self._runner.load(paths, str(self._box.path(anchor)), memory_loads, sizes)
 
     def _energy(self, source: str, rails: list[str], interval_s: float, window_s: float, latency_ms: float) -> Any:
         if source not in (*ON_BOARD, "measured"):
             raise MeasurementError(f"energy source '{source}' is not read on a board; have {', '.join(ON_BOARD)}")
         counter = energy_source(source, options=EnergyOptions(tuple(rails), (), interval_s))
-        samples = energy_per_run(counter, lambda s: int(self._runner.repeat(0, s)["runs"]), latency_ms, window_s)
+        samples = energy_per_run(counter, lambda s: int(self._runner.repeat(LAST_WAY, s)["runs"]), latency_ms, window_s)
         return {"samples_mj": samples, "source": counter.name}
 
     def _infer(self, model: str, inputs: Mapping[str, str]) -> dict[str, Any]:

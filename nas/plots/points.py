@@ -17,7 +17,11 @@ from nas.protocols import SearchSnapshot
 
 _NAMES = {
     "accuracy": "Accuracy (quantized)",
+    "perplexity": "Perplexity (quantized)",
     "latency_ms": "Latency",
+    "ttft_ms": "Time to the first token",
+    "token_ms": "Time per token",
+    "kv_cache_kib": "Cache of keys and values",
     "energy_mj": "Energy",
     "memory_kib": "Peak memory",
     "size_kib": "File size",

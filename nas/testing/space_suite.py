@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -174,16 +175,18 @@ class SpaceSuite:
         assert len(set(ids)) == len(ids) == small.size() > 1
 
     def test_trains(self) -> None:
-        """Logits have shape (batch, classes); a backward pass gives every parameter a finite gradient."""
+        """Logits are (batch, classes), of a language model (batch, tokens, classes); all weights get gradients."""
         import torch
 
         torch.set_num_threads(1)
         for space, architecture in self.drawn():
             torch.manual_seed(0)
             module = space.build(architecture).train()
-            logits = module(self._inputs(space, architecture, 4))
-            assert logits.shape == (4, self.task.classes)
-            loss: Any = torch.nn.functional.cross_entropy(logits, torch.arange(4) % self.task.classes)
+            inputs = self._inputs(space, architecture, 4)
+            logits = module(inputs)
+            assert logits.shape == (*(inputs.shape if self._speaks else (4,)), self.task.classes)
+            rows = logits.flatten(0, -2)
+            loss: Any = torch.nn.functional.cross_entropy(rows, torch.arange(len(rows)) % self.task.classes)
             loss.backward()
             for name, parameter in module.named_parameters():
                 assert parameter.grad is not None, name
@@ -226,7 +229,8 @@ class SpaceSuite:
                 written[op.name] = op.output_shape
             unread = set(written) - {source for op in graph.ops for source in op.inputs}
             assert unread == {graph.ops[-1].name}
-            assert graph.ops[-1].output_shape == (1, self.task.classes)
+            shape = graph.ops[-1].output_shape
+            assert (shape[0], shape[-1], len(shape)) == (1, self.task.classes, 3 if self._speaks else 2)
 
     def test_lower_equals_the_exported_file(self, tmp_path: Path) -> None:
         """The lowered graph has the exported ONNX file's ops that bear multiply-accumulates, MACs and weight bytes.
@@ -234,20 +238,23 @@ class SpaceSuite:
         Compared, with every weight randomised first so that no two tensors are equal: the multiset of (kind, block,
         weight shapes, input shapes, output shape, MACs) over conv, gemm and matmul; total MACs; and, at fp32, the
         weight bytes of the lowered graph with those of the file's float tensors that are more than a scalar; at the
-        architecture's own precisions a weight of an int8 conv or gemm takes 1 byte instead of 4.
+        architecture's own precisions a weight of an int8 conv, gemm or gather takes 1 byte instead of 4. A tensor that
+        two nodes read counts once in the lowered graph. Free axes have the sizes at which the file is timed first.
         """
         import onnx
 
         from nas.runtime.onnx_graph import graph_from_onnx
+        from nas.runtime.variants import timed_variants
 
         for space, architecture in self.drawn():
             path = self._export(space, architecture, tmp_path)[1]
-            lowered, exported = space.lower(architecture), graph_from_onnx(path)
+            sizes = next(iter(timed_variants(path).values()))
+            lowered, exported = space.lower(architecture), graph_from_onnx(path, sizes)
             assert sorted(map(_signature, lowered.mac_ops)) == sorted(map(_signature, exported.mac_ops))
             assert lowered.macs == exported.macs > 0
             stored = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == 1 and tensor.dims]
             in_file = sum(4 * int(np.prod(tensor.dims)) for tensor in stored)
-            assert 4 * lowered.parameters == exported.weight_bytes == in_file
+            assert 4 * lowered.parameters == in_file == exported.weight_bytes - _read_again(onnx.load(path).graph)
             narrow = [
                 op
                 for op in lowered.ops
@@ -257,18 +264,46 @@ class SpaceSuite:
             assert lowered.weight_bytes == in_file - shrunk
 
     def test_runtime_repeats_torch(self, tmp_path: Path) -> None:
-        """ONNX Runtime's logits on a batch of 3 equal torch's."""
+        """ONNX Runtime's logits on a batch of 3, of a language model on one text, equal torch's."""
         import torch
 
+        from nas.runtime.inputs import empty_inputs
         from nas.runtime.onnx_runtime import OnnxRuntime
 
         for space, architecture in self.drawn():
             module, path = self._export(space, architecture, tmp_path)
-            inputs = self._inputs(space, architecture, 3)
+            inputs = self._inputs(space, architecture, 1 if self._speaks else 3)
             with torch.no_grad():
                 expected = module.eval()(inputs).numpy()
-            (logits,) = OnnxRuntime().load(path).run({"input": inputs.numpy()})
+            session = OnnxRuntime().load(path)
+            logits, *_ = session.run({"input": inputs.numpy(), **empty_inputs(session.inputs, {"input"})})
             np.testing.assert_allclose(logits, expected, atol=self.tolerance * max(1.0, np.abs(expected).max()))
+
+    def test_cached_tokens_repeat_the_whole(self, tmp_path: Path) -> None:
+        """A language model's file, given a prompt and then token by token with its cache, says what it says at once.
+
+        Its further outputs are the cache's next state, in the order of its further inputs. Other tasks have no cache.
+        """
+        import torch
+
+        from nas.runtime.inputs import empty_inputs
+        from nas.runtime.onnx_runtime import OnnxRuntime
+
+        for space, architecture in self.drawn() if self._speaks else ():
+            module, path = self._export(space, architecture, tmp_path)
+            tokens = self._inputs(space, architecture, 1)
+            with torch.no_grad():
+                expected = module.eval()(tokens).numpy()
+            session = OnnxRuntime().load(path)
+            cache = empty_inputs(session.inputs, {"input"})
+            assert cache
+            parts, said = [tokens[:, :3], *tokens[:, 3:].split(1, dim=1)], []
+            for part in parts:
+                logits, *grown = session.run({"input": part.numpy(), **cache})
+                cache = dict(zip(cache, grown, strict=True))
+                said.append(logits)
+            whole = np.concatenate(said, axis=1)
+            np.testing.assert_allclose(whole, expected, atol=self.tolerance * max(1.0, np.abs(expected).max()))
 
     def test_imports_no_torch(self) -> None:
         """Importing the space, sampling, mutating and lowering leave torch unimported."""
@@ -299,6 +334,10 @@ class SpaceSuite:
         export_example(module, path, self._inputs(space, architecture, 1).numpy())
         return module, path
 
+    @property
+    def _speaks(self) -> bool:
+        return self.task.kind == "language_model"
+
     def _inputs(self, space: SearchSpace, architecture: Architecture, batch: int) -> Any:
         """Return pictures of normal noise, or random tokens, as the network reads them."""
         import torch
@@ -321,6 +360,13 @@ def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]
 
 def _is_split(graph: Graph, name: str) -> bool:
     return any(op.name == name and op.kind == "split" for op in graph.ops)
+
+
+def _read_again(graph: Any) -> int:
+    """Return the bytes of float tensors at each reader but the first."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    stored = (tensor for tensor in graph.initializer if tensor.data_type == 1 and tensor.dims)
+    return sum(4 * int(np.prod(tensor.dims)) * (readers[tensor.name] - 1) for tensor in stored)
 
 
 def _signature(op: Op) -> str:

@@ -10,6 +10,7 @@ from nas.architecture import Architecture
 from nas.data import Task
 from nas.testing import SpaceSuite
 from search_spaces.convnet import ConvNet
+from search_spaces.decoder import Decoder
 from search_spaces.hybrid import Hybrid
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.reference import Reference
@@ -69,6 +70,26 @@ class TestConvNetTwoSmallStages(TestConvNet):
         "activations": ["relu"],
         "head_widths": [0],
         "precisions": ["int8"],
+    }
+
+
+class TestDecoder(_Spaces):
+    space_class = Decoder
+    task = Task("language_model", channels=0, classes=70, vocabulary=70)
+    arguments: ClassVar = {"contexts": [10, 12], "prompt": 8, "depths": [1, 2, 3], "widths": [32, 48]}
+    bad: ClassVar = {"kv_heads": 4, "heads": 2}
+    architectures = 4
+    small: ClassVar = {
+        "contexts": [10, 12],
+        "prompt": 8,
+        "widths": [32],
+        "depths": [1, 2],
+        "heads": [2],
+        "kv_heads": [1],
+        "head_sizes": [16],
+        "mlp_ratios": [1],
+        "activations": ["relu"],
+        "norms": ["rmsnorm"],
     }
 
 

@@ -28,13 +28,13 @@ def plain(value):
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-@pytest.mark.parametrize("name", sorted(SIZES))
+@pytest.mark.parametrize("name", sorted({*SIZES, "decoder"}))
 def test_yaml_names_every_argument_with_its_default(name):
     space_class, config = load(name)
     defaults = {item.name: plain(item.default) for item in fields(space_class) if item.init}
     assert defaults.pop("task") is MISSING
     # Sizes of the input are the data's; a space of several tasks takes those that the data have.
-    sizes = [key for key in ("resolutions", "lengths") if key in defaults]
+    sizes = [key for key in ("resolutions", "lengths", "contexts") if key in defaults]
     for key in sizes:
         defaults.pop(key)
         assert config.pop(key) in (f"${{oc.select:data.{key},[]}}", f"${{data.{key}}}")
