@@ -43,12 +43,12 @@ def test_a_search_uses_all_four(mine):
     assert all("proxy_score" in member for member in report["front"])
 
 
-def test_no_config_runs_a_users_file_that_the_command_line_does_not_name(mine, tmp_path):
-    words = ("search", "--config-dir", str(mine / "mine"), "space=my_space", "budget=1", f"folder={tmp_path}")
-    done = subprocess.run([sys.executable, "-m", "nas", *words], capture_output=True, text=True, cwd=mine, check=False)
-    assert done.returncode == 2
-    assert "my_space.MySpace is refused" in done.stderr
-    assert "--plugin FILE.py" in done.stderr
+def test_no_config_runs_a_users_file_that_the_command_line_does_not_name(mine, tmp_path, capsys):
+    words = ["search", "--config-dir", str(mine / "mine"), "space=my_space", "budget=1", f"folder={tmp_path}"]
+    assert main([*words, "tracking=none", "cost=predicted"]) == 2
+    said = capsys.readouterr().err
+    assert "my_space.MySpace is refused" in said
+    assert "--plugin FILE.py" in said
 
 
 def test_nas_profile_times_in_a_runtime_of_a_users_own(mine):

@@ -143,7 +143,7 @@ def test_environment_variable_in_a_value(monkeypatch: pytest.MonkeyPatch) -> Non
 def defaults() -> dict[str, Any]:
     """The composed default search without what composing adds to the schema's keys."""
     config = composed()
-    return {key: value for key, value in config.items() if key not in ("choices", "overrides", "config_dir")}
+    return {key: value for key, value in config.items() if key not in ("choices", "overrides", "config_dir", "plugins")}
 
 
 @pytest.mark.parametrize(
