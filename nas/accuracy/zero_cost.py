@@ -194,6 +194,10 @@ PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
 }
 
 
+# Proxies of a user's own, by name, that a config of this process made.
+_OWN: dict[str, AccuracyProxy] = {}
+
+
 @dataclass(frozen=True)
 class ProxyScore:
     """A score and what it took.
@@ -213,6 +217,8 @@ def make_proxy(name: str) -> AccuracyProxy:
     Raises:
         ConfigError: unknown name, with the closest known one.
     """
+    if name in _OWN:
+        return _OWN[name]
     if name not in PROXIES:
         raise unknown_name("proxy", name, PROXIES)
     return PROXIES[name]()
@@ -255,12 +261,24 @@ class ZeroCost:
     """Stands in for training in a search that ranks by one proxy alone; its metric is ``proxy_score``.
 
     Args:
-        proxy: a key of ``PROXIES``, such as ``naswot``.
+        proxy: a key of ``PROXIES``, such as ``naswot``, or a proxy of a user's own.
+
+    Raises:
+        ConfigError: an unknown name, or a proxy of one's own without a name, or under one of ours.
     """
 
-    def __init__(self, proxy: str = "naswot") -> None:
-        make_proxy(proxy)
-        self.proxy = proxy
+    def __init__(self, proxy: str | AccuracyProxy = "naswot") -> None:
+        if isinstance(proxy, str):
+            make_proxy(proxy)
+            self.proxy = proxy
+            return
+        name = getattr(proxy, "name", None)
+        if not isinstance(name, str) or not name.isidentifier() or name in PROXIES or not hasattr(proxy, "score"):
+            raise ConfigError(
+                f"proxy {type(proxy).__name__} has the name {name!r}; expected a word of its own, beside a method score"
+            )
+        _OWN[name] = proxy
+        self.proxy = name
 
     @property
     def key(self) -> str:

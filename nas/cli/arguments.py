@@ -10,8 +10,8 @@ from pathlib import Path
 from nas.config.schema import ROOTS
 from nas.errors import ConfigError, closest, unknown_name
 
-# Key that a word without "=" fills, per verb.
-POSITIONAL = {"front": "study", "export": "study", "profile": "model"}
+# Keys that words without "=" fill, per verb, in their order.
+POSITIONAL = {"front": ("study",), "export": ("study",), "profile": ("model",), "new": ("kind", "name")}
 
 # Keys that are written otherwise, per verb: conf/space/ holds search spaces, and Hydra takes "space" for that group.
 WRITTEN = {"score-latency": {"space": "encoding"}}
@@ -143,18 +143,20 @@ def _verb(word: str) -> str:
 
 def _override(verb: str, words: Sequence[str]) -> list[str]:
     """Return the overrides, a word without ``=`` turned into the one that it fills."""
-    overrides, filled = [], ""
+    overrides, filled = [], list[str]()
     for word in words:
         if not _is_positional(word):
             key, equals, value = word.partition("=")
             overrides.append(f"{WRITTEN.get(verb, {}).get(key, key)}{equals}{value}")
         elif verb not in POSITIONAL:
             raise ConfigError(f"nas {verb} takes no file; '{word}' is no key=value.{_guess(verb, word)}")
-        elif filled:
-            raise ConfigError(f"nas {verb} takes one {POSITIONAL[verb]}; got '{filled}' and '{word}'.")
+        elif len(filled) == len(POSITIONAL[verb]):
+            takes = " and ".join(f"one {key}" for key in POSITIONAL[verb])
+            given = " and ".join(f"'{one}'" for one in [*filled, word])
+            raise ConfigError(f"nas {verb} takes {takes}; got {given}.")
         else:
-            filled = word
-            overrides.append(f"{POSITIONAL[verb]}={quote(word)}")
+            overrides.append(f"{POSITIONAL[verb][len(filled)]}={quote(word)}")
+            filled.append(word)
     return overrides
 
 

@@ -18,6 +18,7 @@ VERBS = {
     "front": ("STUDY", "show the front of a finished search, and decide it again"),
     "profile": ("MODEL", "time any ONNX file on this machine, as a whole and per operator"),
     "export": ("STUDY", "write the folder that ships, after scoring and timing it again"),
+    "new": ("KIND NAME", "write a first version of a space, proxy, runtime or device of your own, with its test"),
     "devices": ("", "say what this machine and the configured devices are and offer"),
     "score-latency": ("", "hold architectures of a table of measurements out, and score predictions of their cost"),
 }
@@ -34,6 +35,7 @@ _EXAMPLES = {
     "front": ("nas front STUDY", "nas front STUDY rule=best_under_2ms", "nas front STUDY bounds.latency_ms=1.5"),
     "profile": ("nas profile model.onnx", "nas profile model.onnx runs=200 save=times.json"),
     "export": ("nas export STUDY", "nas export STUDY trial=17 to=model_17"),
+    "new": ("nas new space my_space", "nas new proxy my_proxy to=mine"),
     "devices": ("nas devices", "nas devices device=rpi5 output=json"),
     "score-latency": (
         "nas score-latency table=cells.parquet space=nasbench201 target=latency_ms",

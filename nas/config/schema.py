@@ -245,6 +245,16 @@ class ScoreLatencyConfig:
     output: str = _key("text", "text: a table before the last line; json: that line alone", **_OUTPUT)
 
 
+@dataclass
+class NewConfig:
+    """Keys of ``nas new``."""
+
+    kind: str = _key(MISSING, "space, proxy, runtime or device", choices=("space", "proxy", "runtime", "device"))
+    name: str = _key(MISSING, "of the module and of the config; small letters, digits and _")
+    to: str = _key(".", "folder to write into, which then is your --config-dir")
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
 ROOTS: dict[str, type] = {
     "search": SearchConfig,
     "plan": SearchConfig,
@@ -253,6 +263,7 @@ ROOTS: dict[str, type] = {
     "export": ExportConfig,
     "devices": DevicesConfig,
     "score-latency": ScoreLatencyConfig,
+    "new": NewConfig,
 }
 
 
