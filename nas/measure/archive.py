@@ -46,7 +46,7 @@ while len(code) < size:
     if not piece:
         sys.exit("the link was cut while the code of the runner was sent")
     code += piece
-if hashlib.sha256(code).hexdigest() != digest:
+if not hashlib.sha256(code).hexdigest() == digest:
     sys.exit("the code of the runner arrived damaged")
 if sys.version_info < (3, 11):
     sys.exit("Python " + sys.version.split()[0] + " is too old; expected 3.11 or newer")
@@ -66,7 +66,8 @@ def runner_archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for module in MODULES:
-            archive.writestr(zipfile.ZipInfo(f"nas/{module}.py"), (root / f"{module}.py").read_bytes())
+            source = (root / f"{module}.py").read_bytes()
+            archive.writestr(zipfile.ZipInfo(f"nas/{module}.py"), source, zipfile.ZIP_DEFLATED)
         archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
     return buffer.getvalue()
 

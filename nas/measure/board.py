@@ -171,8 +171,9 @@ class BoardRunner:
         """Run once on given inputs: name to a received ``.npy`` file; outputs come back whole, so they are small."""
         import numpy as np
 
-        arrays = {name: np.load(self._box.path(file), allow_pickle=False) for name, file in inputs.items()}
-        session = self._runner.runtime.load_checked(self._box.path(model), 1)  # type: ignore[attr-defined]
+        file = self._box.path(model)
+        arrays = {name: np.load(self._box.path(sent), allow_pickle=False) for name, sent in inputs.items()}
+        session = self._runner.runtime.load_checked(file, 1)  # type: ignore[attr-defined]
         outputs = [np.ascontiguousarray(output) for output in session.run(arrays)]
         if sum(output.nbytes for output in outputs) > FRAME_BYTES // 2:
             raise MeasurementError(f"outputs of more than {FRAME_BYTES // 2} bytes do not fit into a frame")

@@ -45,7 +45,7 @@ class LinkedRunner:
     def __init__(self, command: Sequence[str], where: str, hello_timeout_s: float) -> None:
         self._where = where
         self._id = 0
-        self._placed: dict[tuple[Path, str], str] = {}
+        self._placed: set[str] = set()
         try:
             self._stream = ChildStream(command, longest_line=FRAME_BYTES)
         except OSError as error:
@@ -79,13 +79,13 @@ class LinkedRunner:
         data = file.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{sha256[:32]}.bin"
-        if name in self._placed.values():
+        if name in self._placed:
             return name
         self.request("begin", self._patience_s(0), name=name, size=len(data), sha256=sha256)
         for start in range(0, max(len(data), 1), CHUNK_BYTES):
             chunk = base64.b64encode(data[start : start + CHUNK_BYTES]).decode()
             self.request("chunk", self._patience_s(len(chunk)), data=chunk)
-        self._placed[(file, sha256)] = name
+        self._placed.add(name)
         return name
 
     def request(self, name: str, timeout_s: float, /, **fields: Any) -> dict[str, Any]:

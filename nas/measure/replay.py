@@ -6,6 +6,7 @@ measured. ``Recorder`` writes one while another meter measures.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -121,13 +122,16 @@ class Recorder:
         return self._meter.compare(models, rounds)
 
     def _note(self, entries: Mapping[str, Any]) -> None:
-        kept = _read(self._file)["models"] if self._file.exists() else {}
         fingerprint = self._fingerprint.to_dict() if self._fingerprint else None
-        content = {"version": VERSION, "fingerprint": fingerprint, "models": {**kept, **entries}}
-        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        draft = self._file.with_name(f".{self._file.name}.draft")
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(draft, self._file)
+        # The workers of a search note in turns, each with all that the others have noted.
+        with self._file.with_name(f".{self._file.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kept = _read(self._file)["models"] if self._file.exists() else {}
+            content = {"version": VERSION, "fingerprint": fingerprint, "models": {**kept, **entries}}
+            draft.write_text(json.dumps(content, indent=1) + "\n")
+            os.replace(draft, self._file)
 
 
 def digest_of(model: Path) -> str:
