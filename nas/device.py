@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-Transport = Literal["local", "none"]
+Transport = Literal["local", "ssh", "emulated", "replay", "none"]
 
 _ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 
@@ -67,6 +67,70 @@ class Peaks:
 
 
 @dataclass(frozen=True)
+class SshLink:
+    """How a board is reached through the system's OpenSSH.
+
+    Args:
+        host: as the user's ssh knows it, such as ``pi@raspberrypi.local`` or a name of their ssh config.
+        python: interpreter on the board that imports onnxruntime; a path is absolute or starts in the login folder.
+        config_file: ssh config in place of the user's own, or None.
+        connect_timeout_s: a board that has not answered by then is out of reach.
+        tries: sessions that are begun for one measurement before a cut link is a reason to stop.
+        pause_s: waited before the second session, twice as long before the third, and so on.
+    """
+
+    host: str
+    python: str = "python3"
+    config_file: str | None = None
+    connect_timeout_s: float = 15.0
+    tries: int = 3
+    pause_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """A 64-bit Arm Linux under QEMU's user mode, for function only.
+
+    Args:
+        root: folder that holds the Arm file system, as ``scripts/arm64_root.sh`` makes it.
+        cpu: model that QEMU pretends to be, the one that the root's ``proc/cpuinfo`` describes.
+        emulator: command of QEMU.
+    """
+
+    root: str
+    cpu: str = "neoverse-n1"
+    emulator: str = "qemu-aarch64"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Measurements taken earlier, played back.
+
+    Args:
+        file: JSON that ``nas.measure.replay`` wrote.
+    """
+
+    file: str
+
+
+@dataclass(frozen=True)
+class EnergyOptions:
+    """What an energy source needs to know besides its name.
+
+    Args:
+        rails: labels of the hwmon channels to add up; empty takes the one that feeds the whole board.
+        command: program and arguments that print the joules counted so far.
+        interval_s: between two readings of a power sensor.
+        window_s: length of a window of back-to-back runs, and half a second unless the counter is coarse.
+    """
+
+    rails: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    interval_s: float = 0.005
+    window_s: float = 0.5
+
+
+@dataclass(frozen=True)
 class Device:
     """A target on which candidates are costed.
 
@@ -76,10 +140,14 @@ class Device:
         cores: processors that the device has.
         affinity: processors that timing is pinned to; empty leaves it to the timer.
         threads: intra-op threads of the runtime.
-        transport: ``local``, or ``none`` where the device cannot be reached and costs are estimates.
-        energy_source: ``zeus`` or None; None means that energy is absent, never 0.
+        transport: ``local``; ``ssh``; ``emulated``, which has no latency; ``replay``; or ``none`` where the device
+            cannot be reached and costs are estimates.
+        energy_source: ``zeus``, ``zeus_gpu``, ``hwmon``, ``command`` or None; None means that energy is absent, not 0.
         peaks: roofline constants, or None where they were neither measured nor configured.
         fingerprint: of the machine, or None for one that cannot be reached.
+        reach: what the transport needs to get there, or None where it needs nothing.
+        energy_options: of the energy source.
+        record: file that notes all measurements for a later replay, or None.
     """
 
     name: str
@@ -91,12 +159,42 @@ class Device:
     energy_source: str | None = None
     peaks: Peaks | None = None
     fingerprint: Fingerprint | None = None
+    reach: SshLink | Emulation | Recording | None = None
+    energy_options: EnergyOptions = EnergyOptions()
+    record: str | None = None
 
     @property
     def key(self) -> str:
-        """Fingerprint and thread count, or the name for a device out of reach: what a stored cost is bound to."""
+        """Fingerprint and thread count, or the name for a device out of reach: what a stored cost is bound to.
+
+        A recording has a key of its own: what is played back is not mixed with what the device says now.
+        """
         known = self.fingerprint.id if self.fingerprint else f"name:{self.name}"
-        return f"{known}/t{self.threads}"
+        played = "replay:" if self.transport == "replay" else ""
+        return f"{played}{known}/t{self.threads}"
+
+
+def fingerprint_from_dict(data: Mapping[str, Any]) -> Fingerprint:
+    """Rebuild what ``Fingerprint.to_dict`` returned.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type, or the id is not that of the fields.
+    """
+    fields = {key: value for key, value in data.items() if key != "id"}
+    texts = {"cpu", "isa", "governor", "kernel"}
+    right = (
+        set(fields) == {*texts, "features", "cores"}
+        and all(isinstance(fields[name], str) for name in texts)
+        and isinstance(fields["features"], list)
+        and all(isinstance(name, str) for name in fields["features"])
+        and isinstance(fields["cores"], int)
+    )
+    if not right:
+        raise ValueError(f"{str(dict(data))[:200]} is no fingerprint")
+    made = Fingerprint(**{**fields, "features": tuple(fields["features"])})
+    if data.get("id") != made.id:
+        raise ValueError(f"fingerprint {made.id} claims to be {data.get('id')}")
+    return made
 
 
 def local_fingerprint(cpuinfo: Path = Path("/proc/cpuinfo"), sysfs: Path = Path("/sys")) -> Fingerprint:

@@ -106,9 +106,14 @@ def _row(name: str, node: Mapping[str, Any], measure: bool) -> dict[str, Any]:
 
 
 def _offers(device: Device) -> str:
-    if device.transport == "local":
+    if device.transport in ("local", "ssh"):
         energy = f", energy ({device.energy_source})" if device.energy_source else ""
-        return f"timing: latency, peak memory{energy}"
+        reached = f"in reach over ssh ({device.fingerprint.cpu}); " if device.fingerprint and device.reach else ""
+        return f"{reached}timing: latency, peak memory{energy}"
+    if device.transport == "replay":
+        return "recorded measurements"
+    if device.transport == "emulated":
+        return "function only: outputs, no latency"
     return "estimates (cost=predicted)" if device.peaks else "nothing: neither in reach nor with peaks"
 
 

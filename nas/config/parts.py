@@ -18,7 +18,8 @@ from nas.errors import ConfigError
 from nas.evaluate import Evaluator, Resumable, Scorer, Screen, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
-from nas.measure.local import LocalMeter
+from nas.measure.meters import make_meter
+from nas.measure.replay import Meter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
 from nas.search.halving import Halving
@@ -76,13 +77,13 @@ class Parts:
         return FileGate(local_fingerprint().id)
 
     @cached_property
-    def meter(self) -> LocalMeter | None:
+    def meter(self) -> Meter | None:
         """Takes costs on the device, or None where they are predicted."""
         if self.config["cost"]["mode"] == "predicted":
             return None
         energy = "measured" if self.config.get("energy") == "measured" else None
         timing = instantiate(self.config["cost"]["timing"])
-        return LocalMeter(self.device, self.runtime, timing, self.gate, energy)
+        return make_meter(self.device, self.runtime, timing, self.gate, energy)
 
     @cached_property
     def latency_model(self) -> LatencyModel:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nas.errors import CandidateError, MeasurementError, ModelFileError
+from nas.measure.stream import ChildStream
 
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "MemoryError", "failed to allocate memory", "Cannot allocate memory")
 _ERRORS = {"ModelFileError": ModelFileError, "MeasurementError": MeasurementError}
-_REASON_BYTES = 2000
 
 
 class RunnerProcess:
     """A runner in a process group of its own; leaving the context kills the whole group."""
 
     def __init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        self._pending = b""
         environment = {
             **os.environ,
             # The runner finds modules where this process found them, whichever folder it was started from.
@@ -37,14 +32,8 @@ class RunnerProcess:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "nas.measure.runner", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-P", "-m", "nas.measure.runner", str(os.getpid())]
+        self._stream = ChildStream(command, environment)
 
     def __enter__(self) -> Self:
         return self
@@ -52,15 +41,18 @@ class RunnerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kill()
-        self._errors.close()
+        self._stream.close()
 
     @property
     def pid(self) -> int:
         """Process id, which is also that of its group."""
-        return self._process.pid
+        return self._stream.pid
 
-    def request(self, name: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+    def place(self, model: Path) -> str:
+        """Return the name by which the runner finds a file: its absolute path."""
+        return str(model.resolve())
+
+    def request(self, name: str, timeout_s: float, /, **fields: Any) -> dict[str, Any]:
         """Send a request and return the reply's fields.
 
         Raises:
@@ -69,67 +61,53 @@ class RunnerProcess:
             MeasurementError: the request makes no sense for this model.
         """
         deadline = time.monotonic() + timeout_s
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the reason is found when the reply is read
-            self._process.stdin.write(json.dumps({"request": name, **fields}).encode() + b"\n")
-            self._process.stdin.flush()
-        line = self._read_line(deadline)
+        # Where nothing could be written the reason is found when the reply is read.
+        self._stream.write(json.dumps({"request": name, **fields}).encode() + b"\n", deadline)
+        line = self._stream.read_line(deadline)
         if line is None:
-            self._kill()
+            self._stream.kill()
             raise CandidateError("timeout", f"no answer to '{name}' within {timeout_s:g} s; the process was killed")
         if not line:
             raise self._death(name)
-        reply: dict[str, Any] = json.loads(line)
-        if reply.pop("ok"):
-            return reply
-        kind, reason = reply["kind"], reply["reason"]
-        if kind in _ERRORS:
-            raise _ERRORS[kind](reason)
-        if kind == "error" and any(sign.lower() in reason.lower() for sign in _OUT_OF_MEMORY):
-            kind = "memory"
-        raise CandidateError(kind, reason)
-
-    def _read_line(self, deadline: float) -> bytes | None:
-        """Return a line, nothing at the end of the stream, or None when the time is up."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        while b"\n" not in self._pending:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                return None
-            chunk = os.read(descriptor, 1 << 16)
-            if not chunk:
-                return b""
-            self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
+        return fields_of(json.loads(line))
 
     def _death(self, request: str) -> CandidateError:
-        try:
-            status = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._kill()
+        status = self._stream.status(5)
+        if status is None:
+            self._stream.kill()
             return CandidateError("crash", f"the process closed its output during '{request}' and was killed")
-        said = self._tail()
-        heard = f"; it said: {said}" if said else ""
-        if any(sign in said for sign in _OUT_OF_MEMORY):
-            return CandidateError("memory", f"the process ran out of memory during '{request}'{heard}")
-        if status < 0:
-            name = signal.Signals(-status).name
-            hint = ", which is what the kernel sends when the machine runs out of memory" if name == "SIGKILL" else ""
-            return CandidateError("crash", f"the process died of {name}{hint} during '{request}'{heard}")
-        return CandidateError("crash", f"the process ended with status {status} during '{request}'{heard}")
+        return death(status, request, self._stream.tail())
 
-    def _tail(self) -> str:
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - _REASON_BYTES))
-        return self._errors.read().decode(errors="replace").strip()
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+def fields_of(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a runner answered, or raise the failure that it reports.
+
+    Raises:
+        CandidateError, ModelFileError, MeasurementError: as the runner says.
+    """
+    if reply["ok"]:
+        return {key: value for key, value in reply.items() if key != "ok"}
+    kind, reason = str(reply["kind"]), str(reply["reason"])
+    if kind in _ERRORS:
+        raise _ERRORS[kind](reason)
+    if kind == "error" and any(sign.lower() in reason.lower() for sign in _OUT_OF_MEMORY):
+        kind = "memory"
+    raise CandidateError(kind, reason)
+
+
+def death(status: int, request: str, said: str) -> CandidateError:
+    """Return why a runner ended.
+
+    Args:
+        status: exit status, negative for a signal.
+        request: that was not answered.
+        said: end of its standard error.
+    """
+    heard = f"; it said: {said}" if said else ""
+    if any(sign in said for sign in _OUT_OF_MEMORY):
+        return CandidateError("memory", f"the process ran out of memory during '{request}'{heard}")
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", which is what the kernel sends when the machine runs out of memory" if name == "SIGKILL" else ""
+        return CandidateError("crash", f"the process died of {name}{hint} during '{request}'{heard}")
+    return CandidateError("crash", f"the process ended with status {status} during '{request}'{heard}")

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from nas.device import Device, Peaks, Transport, local_fingerprint
+from nas.device import (
+    Device,
+    Emulation,
+    EnergyOptions,
+    Fingerprint,
+    Peaks,
+    Recording,
+    SshLink,
+    Transport,
+    local_fingerprint,
+)
 from nas.errors import ConfigError, unknown_name
 from nas.measure.peaks import local_peaks
+from nas.measure.replay import recorded_fingerprint
+from nas.measure.ssh import ask_once
 
-TRANSPORTS = ("local", "none")
+TRANSPORTS = ("local", "ssh", "emulated", "replay", "none")
+# Settings that one transport alone reads.
+_ONLY = {
+    "host": "ssh",
+    "ssh_config": "ssh",
+    "root": "emulated",
+    "recording": "replay",
+}
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What the transport says of the machine at its end."""
+
+    reach: SshLink | Emulation | Recording | None
+    fingerprint: Fingerprint | None
 
 
 def make_device(
@@ -25,49 +52,109 @@ def make_device(
     energy_source: str | None = None,
     peaks: Mapping[str, Any] | str | None = None,
     cache: str | None = None,
+    host: str | None = None,
+    python: str = "python3",
+    ssh_config: str | None = None,
+    connect_timeout_s: float = 15.0,
+    tries: int = 3,
+    pause_s: float = 1.0,
+    root: str | None = None,
+    recording: str | None = None,
+    energy_rails: Sequence[str] = (),
+    energy_command: Sequence[str] = (),
+    energy_window_s: float = 0.5,
+    record: str | None = None,
 ) -> Device:
-    """Return a device.
+    """Return a device; one behind ssh is asked which machine it is.
 
     Args:
         name: as in ``conf/device``.
-        isa: machine such as ``x86_64``; ``auto`` reads this one's.
-        cores: processors; None reads this machine's.
+        isa: machine such as ``x86_64``; ``auto`` takes what the machine says.
+        cores: processors; None takes what the machine says.
         affinity: processors to pin timing to; empty takes the last one allowed.
         threads: intra-op threads of the runtime.
-        transport: ``local``, or ``none`` for a device out of reach.
-        energy_source: ``zeus`` or None.
+        transport: ``local``, ``ssh``, ``emulated``, ``replay``, or ``none`` for a device out of reach.
+        energy_source: ``zeus``, ``zeus_gpu``, ``hwmon``, ``command`` or None.
         peaks: fields of ``Peaks``; ``auto`` measures this machine once (about 1 s, kept in the user's cache folder).
         cache: file that keeps measured peaks; None takes one in the user's cache folder.
+        host: ssh: as in ``ssh HOST``.
+        python: ssh: interpreter on the board that imports onnxruntime.
+        ssh_config: ssh: config file in place of the user's own.
+        connect_timeout_s: ssh: a board that has not answered by then is out of reach.
+        tries: ssh: sessions begun for one measurement.
+        pause_s: ssh: waited before the second session.
+        root: emulated: folder of an Arm file system, see ``scripts/arm64_root.sh``.
+        recording: replay: file of recorded measurements.
+        energy_rails: hwmon: labels of the channels to add up; empty takes the one that feeds the whole board.
+        energy_command: command: program and arguments that print the joules counted so far.
+        energy_window_s: length of a window of back-to-back runs.
+        record: file that notes all measurements for a later replay.
 
     Raises:
-        ConfigError: settings that contradict each other or this machine.
-        MeasurementError: peaks in the cache belong to another machine.
+        ConfigError: settings that contradict each other or the machine.
+        MeasurementError: peaks in the cache belong to another machine, or no machine answers.
     """
-    local = transport == "local"
     if transport not in TRANSPORTS:
         raise unknown_name("transport", transport, TRANSPORTS)
-    if not local and (isa == "auto" or cores is None or peaks == "auto"):
+    for setting, value in (("host", host), ("ssh_config", ssh_config), ("root", root), ("recording", recording)):
+        if value is not None and transport != _ONLY[setting]:
+            raise ConfigError(
+                f"device '{name}': {setting}={value} with transport={transport}; expected transport={_ONLY[setting]}"
+            )
+    if transport != "local" and peaks == "auto":
+        raise ConfigError(
+            f"device '{name}' has transport={transport}, so its peaks cannot be measured from here; expected numbers. "
+            "Take them from its data sheet."
+        )
+    if transport == "ssh":
+        machine = _behind_ssh(name, host, SshLink(host or "", python, ssh_config, connect_timeout_s, tries, pause_s))
+    elif transport == "replay":
+        machine = _recorded(name, recording)
+    elif transport == "emulated":
+        machine = _Machine(Emulation(_needed(name, "root", root)), None)
+    else:
+        machine = _Machine(None, local_fingerprint() if transport == "local" else None)
+    known = machine.fingerprint
+    emulated = transport == "emulated"
+    if known is None and not emulated and (isa == "auto" or cores is None):
         raise ConfigError(
             f"device '{name}' cannot be reached (transport={transport}), so nothing of it can be read; expected isa, "
             "cores and peaks. Take them from its data sheet."
         )
-    count = (os.cpu_count() or 1) if cores is None else cores
-    _check_threads(name, threads, count, affinity, local)
+    count = cores if cores is not None else known.cores if known else 1
+    _check_threads(name, threads, count, affinity, transport == "local")
+    if not energy_window_s > 0:
+        raise ConfigError(f"device '{name}': energy_window_s={energy_window_s}; expected more than 0")
     return Device(
         name=name,
-        isa=platform.machine() if isa == "auto" else isa,
+        isa=isa if isa != "auto" else known.isa if known else "aarch64",
         cores=count,
         affinity=tuple(affinity),
         threads=threads,
-        transport=_transport(local),
+        transport=cast(Transport, transport),
         energy_source=energy_source,
         peaks=_peaks(name, peaks, Path(cache) if cache else None),
-        fingerprint=local_fingerprint() if local else None,
+        fingerprint=known,
+        reach=machine.reach,
+        energy_options=EnergyOptions(tuple(energy_rails), tuple(energy_command), window_s=energy_window_s),
+        record=record,
     )
 
 
-def _transport(local: bool) -> Transport:
-    return "local" if local else "none"
+def _needed(name: str, setting: str, value: str | None) -> str:
+    if value is None:
+        raise ConfigError(f"device '{name}' lacks {setting}; give it by device.{setting}=VALUE")
+    return value
+
+
+def _behind_ssh(name: str, host: str | None, link: SshLink) -> _Machine:
+    _needed(name, "host", host)
+    return _Machine(link, ask_once(link))
+
+
+def _recorded(name: str, recording: str | None) -> _Machine:
+    file = _needed(name, "recording", recording)
+    return _Machine(Recording(file), recorded_fingerprint(Path(file)))
 
 
 def _check_threads(name: str, threads: int, cores: int, affinity: Sequence[int], local: bool) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -17,13 +17,26 @@ from nas.device import Device
 from nas.errors import MeasurementError
 from nas.measure.anchor import write_anchor
 from nas.measure.child import RunnerProcess
-from nas.measure.energy import ANY, EnergySource, energy_source
+from nas.measure.energy import ANY, EnergySource, energy_per_run, energy_source
 from nas.measure.settings import TimingSettings
 from nas.measurement import Measurement
 from nas.protocols import DeviceGate, Runtime
 
-ENERGY_WINDOWS = 7
-ENERGY_WINDOW_S = 0.5
+
+class Runner(Protocol):
+    """A timing process that was started; the context ends it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *reason: Any) -> None: ...
+
+    def place(self, model: Path, /) -> str:
+        """Make a file available and return the name by which the process finds it."""
+        ...
+
+    def request(self, name: str, timeout_s: float, /, **fields: Any) -> dict[str, Any]:
+        """Send a request and return the reply's fields, or raise what became of it."""
+        ...
 
 
 class LocalMeter:
@@ -41,6 +54,8 @@ class LocalMeter:
         MeasurementError: the device is out of reach, or the energy source is not there.
     """
 
+    transport: ClassVar[str] = "local"
+
     def __init__(
         self,
         device: Device,
@@ -49,23 +64,25 @@ class LocalMeter:
         gate: DeviceGate | None = None,
         energy: str | None = None,
     ) -> None:
-        if device.transport != "local":
+        if device.transport != self.transport:
             raise MeasurementError(
                 f"device '{device.name}' has transport '{device.transport}' and cannot be timed from here; expected "
-                "'local'. Take predicted costs with cost=predicted, or run the search on the device with device=local."
+                f"'{self.transport}'. Take predicted costs with cost=predicted, or run the search on the device with "
+                "device=local."
             )
         self._device = device
         self._runtime = runtime
         self._timing = timing
         self._gate = gate
         self._best_anchor_ms: float | None = None
-        name = device.energy_source if energy in (None, ANY) and device.energy_source else energy
-        self._energy: EnergySource | None = energy_source(name) if name else None
+        self._runtime_version = runtime.version
+        self._energy_name = device.energy_source if energy in (None, ANY) and device.energy_source else energy
+        self._energy = self._open_energy()
 
     @property
     def has_energy(self) -> bool:
         """Whether ``measure`` gives ``energy_mj``."""
-        return self._energy is not None
+        return self._energy_name is not None
 
     def measure(self, model: Path) -> Mapping[str, Measurement]:
         """Return ``latency_ms``, ``memory_kib`` and, where there is a source, ``energy_mj`` (per inference).
@@ -82,11 +99,11 @@ class LocalMeter:
         with ExitStack() as stack:
             # Starting and loading on the timed core would disturb the timing of another worker.
             with self._busy():
-                child = stack.enter_context(RunnerProcess())
+                child = stack.enter_context(self._open())
                 device, peaks = self._prepare(child, [model], self._timing.memory_loads)
             with self._timed():
                 latency = self._time(child, 1, None, device)[0]
-                energy = self._take_energy(child, latency, device) if self._energy else None
+                energy = self._take_energy(child, latency, device) if self.has_energy else None
         costs = {"latency_ms": latency}
         if peaks[0]:
             costs["memory_kib"] = self._plain(peaks[0], "KiB", device, started_s)
@@ -106,10 +123,16 @@ class LocalMeter:
             raise MeasurementError(f"{len(models)} models in {rounds} rounds; expected at least 1 of each")
         with ExitStack() as stack:
             with self._busy():
-                child = stack.enter_context(RunnerProcess())
+                child = stack.enter_context(self._open())
                 device, _ = self._prepare(child, models, memory_loads=0)
             with self._timed():
                 return self._time(child, len(models), rounds, device)
+
+    def _open(self) -> Runner:
+        return RunnerProcess()
+
+    def _open_energy(self) -> EnergySource | None:
+        return energy_source(self._energy_name, options=self._device.energy_options) if self._energy_name else None
 
     def _busy(self) -> AbstractContextManager[None]:
         return self._gate.training() if self._gate is not None else nullcontext()
@@ -117,9 +140,7 @@ class LocalMeter:
     def _timed(self) -> AbstractContextManager[None]:
         return self._gate.timing() if self._gate is not None else nullcontext()
 
-    def _prepare(
-        self, child: RunnerProcess, models: Sequence[Path], memory_loads: int
-    ) -> tuple[str, list[list[float]]]:
+    def _prepare(self, child: Runner, models: Sequence[Path], memory_loads: int) -> tuple[str, list[list[float]]]:
         """Return the fingerprint id and, per model, the peaks of its loads in KiB."""
         # A runtime may offer check and load_checked, so that a parse of the file is not part of the memory read.
         check: Callable[[Path], None] = getattr(self._runtime, "check", lambda model: None)
@@ -137,22 +158,25 @@ class LocalMeter:
             memory_limit_mib=timing.memory_limit_mib,
             path=_folder(self._runtime),
         )
-        found = started["fingerprint"]["id"]
+        self._runtime_version = started["runtime"]
+        found: str = started["fingerprint"]["id"]
         expected = self._device.fingerprint
         if expected is not None and found != expected.id:
             raise MeasurementError(
-                f"device '{self._device.name}' has fingerprint {expected.id}, but this machine is {found} "
-                f"({started['fingerprint']['cpu']}); start a new search here."
+                f"device '{self._device.name}' has fingerprint {expected.id}, but the machine that answers is {found} "
+                f"({started['fingerprint']['cpu']}); start a new search."
             )
         with tempfile.TemporaryDirectory(prefix="nas-anchor-") as folder:
             anchor = Path(folder) / "anchor.onnx"
             write_anchor(anchor)
-            files = [str(model.resolve()) for model in models]
+            files = [child.place(model) for model in models]
             patience = timing.timeout_s * len(models)
-            loaded = child.request("load", patience, models=files, anchor=str(anchor), memory_loads=memory_loads)
+            loaded = child.request(
+                "load", patience, models=files, anchor=child.place(anchor), memory_loads=memory_loads
+            )
         return found, loaded["memory_kib"]
 
-    def _time(self, child: RunnerProcess, models: int, rounds: int | None, device: str) -> list[Measurement]:
+    def _time(self, child: Runner, models: int, rounds: int | None, device: str) -> list[Measurement]:
         reply = child.request(
             "time",
             self._timing.timeout_s * models * max(1.0, (rounds or 0) / self._timing.min_blocks),
@@ -166,28 +190,24 @@ class LocalMeter:
                 **reading,
                 unit="ms",
                 device=device,
-                runtime=self._runtime.version,
+                runtime=self._runtime_version,
                 started_s=reply["started_s"],
                 disturbed=bool(reply["disturbance"]),
             )
             for reading in reply["readings"][:models]
         ]
 
-    def _take_energy(self, child: RunnerProcess, latency: Measurement, device: str) -> Measurement:
+    def _take_energy(self, child: Runner, latency: Measurement, device: str) -> Measurement:
         """Read the counter around windows of back-to-back runs; idle power of the package is part of it."""
         assert self._energy is not None
         started = time.monotonic()
-        seconds = max(ENERGY_WINDOW_S, 5 * latency.median / 1000)
-        samples = []
-        for _ in range(ENERGY_WINDOWS):
-            before = self._energy.read_mj()
-            window = child.request("repeat", self._timing.timeout_s + seconds, model=0, seconds=seconds)
-            samples.append((self._energy.read_mj() - before) / window["runs"])
-        if not min(samples) > 0:
-            raise MeasurementError(
-                f"energy source '{self._energy.name}' stood still while the model ran; expected a rising counter. "
-                "Take the labelled estimate with energy=modelled."
-            )
+
+        def repeat(seconds: float) -> int:
+            reply = child.request("repeat", self._timing.timeout_s + seconds, model=0, seconds=seconds)
+            return int(reply["runs"])
+
+        window_s = self._device.energy_options.window_s
+        samples = energy_per_run(self._energy, repeat, latency.median, window_s)
         return self._plain(samples, "mJ", device, started)
 
     def _plain(self, samples: Sequence[float], unit: str, device: str, started_s: float) -> Measurement:
@@ -200,7 +220,7 @@ class LocalMeter:
             warmup=0,
             unit=unit,
             device=device,
-            runtime=self._runtime.version,
+            runtime=self._runtime_version,
             started_s=started_s,
         )
 

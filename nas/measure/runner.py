@@ -131,20 +131,24 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     runner = Runner()
     for line in requests:
         request = json.loads(line)
-        answer: Callable[..., dict[str, Any]] = getattr(runner, request.pop("request"))
-        try:
-            reply = {"ok": True, **answer(**request)}
-        except MemoryError:
-            reply = {"ok": False, "kind": "memory", "reason": "out of memory"}
-        except CandidateError as error:
-            reply = {"ok": False, "kind": error.kind, "reason": error.reason}
-        except NasError as error:
-            reply = {"ok": False, "kind": type(error).__name__, "reason": str(error)}
-        # Whatever a runtime raises is the candidate's failure, not the end of this process.
-        except Exception as error:
-            reply = {"ok": False, "kind": "error", "reason": f"{type(error).__name__}: {error}"}
+        reply = answer(getattr(runner, request.pop("request")), request)
         replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
+
+
+def answer(method: Callable[..., dict[str, Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reply to a request: what the method returns, or why it failed."""
+    try:
+        return {"ok": True, **method(**fields)}
+    except MemoryError:
+        return {"ok": False, "kind": "memory", "reason": "out of memory"}
+    except CandidateError as error:
+        return {"ok": False, "kind": error.kind, "reason": error.reason}
+    except NasError as error:
+        return {"ok": False, "kind": type(error).__name__, "reason": str(error)}
+    # Whatever a runtime raises is the candidate's failure, not the end of this process.
+    except Exception as error:
+        return {"ok": False, "kind": "error", "reason": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def test_a_device_out_of_reach_is_what_its_sheet_says():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"transport": "ssl"}, "unknown transport 'ssl'; have local, none"),
+        ({"transport": "ssl"}, "unknown transport 'ssl'; have emulated, local, none, replay, ssh"),
         ({"transport": "none"}, "expected isa, cores and peaks"),
         ({"transport": "none", "isa": "aarch64", "cores": 4, "peaks": "auto"}, "data sheet"),
         ({"threads": 0}, "threads=0; expected 1 to"),
