@@ -161,6 +161,23 @@ class EnergyModel(Protocol):
         ...
 
 
+class TableScorer(Protocol):
+    """Scores cost models on a table of measurements."""
+
+    def score(
+        self,
+        table: str,
+        space: str,
+        target: str,
+        train: int,
+        seeds: int,
+        latency: str | None = None,
+        transfer_from: Sequence[str] = (),
+    ) -> Mapping[str, Any]:
+        """Return scores on architectures that were held out, and those of baselines under ``baseline``; JSON-ready."""
+        ...
+
+
 class CostMeter(Protocol):
     """Takes the costs of a model file on a device."""
 

@@ -88,7 +88,7 @@ def _run(command: Command) -> int:
 
 def _run_verb(verb: str, config: dict[str, Any]) -> int:
     try:
-        return int(importlib.import_module(f"nas.cli.{verb}").run(config))
+        return int(importlib.import_module(f"nas.cli.{verb.replace('-', '_')}").run(config))
     except KeyboardInterrupt:
         how = _how_to_resume(config) if verb == "search" else ""
         print(f"\nnas {verb}: interrupted.{how}", file=sys.stderr)

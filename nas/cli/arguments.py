@@ -13,6 +13,9 @@ from nas.errors import ConfigError, closest, unknown_name
 # Key that a word without "=" fills, per verb.
 POSITIONAL = {"front": "study", "export": "study", "profile": "model"}
 
+# Keys that are written otherwise, per verb: conf/space/ holds search spaces, and Hydra takes "space" for that group.
+WRITTEN = {"score-latency": {"space": "encoding"}}
+
 _SWITCHES = {
     "-h": "help",
     "--help": "help",
@@ -143,7 +146,8 @@ def _override(verb: str, words: Sequence[str]) -> list[str]:
     overrides, filled = [], ""
     for word in words:
         if not _is_positional(word):
-            overrides.append(word)
+            key, equals, value = word.partition("=")
+            overrides.append(f"{WRITTEN.get(verb, {}).get(key, key)}{equals}{value}")
         elif verb not in POSITIONAL:
             raise ConfigError(f"nas {verb} takes no file; '{word}' is no key=value.{_guess(verb, word)}")
         elif filled:

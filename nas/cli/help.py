@@ -19,6 +19,7 @@ VERBS = {
     "profile": ("MODEL", "time any ONNX file on this machine, as a whole and per operator"),
     "export": ("STUDY", "write the folder that ships, after scoring and timing it again"),
     "devices": ("", "say what this machine and the configured devices are and offer"),
+    "score-latency": ("", "hold architectures of a table of measurements out, and score predictions of their cost"),
 }
 
 _EXAMPLES = {
@@ -34,6 +35,12 @@ _EXAMPLES = {
     "profile": ("nas profile model.onnx", "nas profile model.onnx runs=200 save=times.json"),
     "export": ("nas export STUDY", "nas export STUDY trial=17 to=model_17"),
     "devices": ("nas devices", "nas devices device=rpi5 output=json"),
+    "score-latency": (
+        "nas score-latency table=cells.parquet space=nasbench201 target=latency_ms",
+        "nas score-latency table=cells.parquet space=nasbench201 target=energy_mj latency=latency_ms",
+        "nas score-latency table=cells.parquet space=nasbench201 target=new_ms transfer_from=[a_ms,b_ms] train=10",
+        "nas score-latency table=models.csv space=hat target=latency_mean_encoder+latency_mean_decoder train=1600",
+    ),
 }
 
 _FLAGS = {

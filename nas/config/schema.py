@@ -218,6 +218,21 @@ class DevicesConfig:
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
 
 
+@dataclass
+class ScoreLatencyConfig:
+    """Keys of ``nas score-latency``."""
+
+    scorer: Any = _group("cost models that are fitted and scored")
+    table: str = _key(MISSING, "CSV or Parquet file, a row per architecture")
+    encoding: str = _key(MISSING, "written space=; whose architectures: nasbench201, fbnet, hat or hw_gpt_bench")
+    target: str = _key(MISSING, "column to predict; a+b predicts the sum of two columns")
+    train: int = _key(900, "measured rows to learn from", least=3)
+    seeds: int = _key(5, "splits to average over, numbered from 0", least=1)
+    latency: str | None = _key(None, "column of the measured latency, where the target is an energy")
+    transfer_from: list[str] = _key([], "columns of devices known already; train rows of the target are chosen then")
+    output: str = _key("text", "text: a table before the last line; json: that line alone", **_OUTPUT)
+
+
 ROOTS: dict[str, type] = {
     "search": SearchConfig,
     "plan": SearchConfig,
@@ -225,6 +240,7 @@ ROOTS: dict[str, type] = {
     "profile": ProfileConfig,
     "export": ExportConfig,
     "devices": DevicesConfig,
+    "score-latency": ScoreLatencyConfig,
 }
 
 

@@ -17,7 +17,14 @@ from nas.config.paths import conf_dir, group_members, group_names
 from nas.config.study import find_study, identity, resumed, studies, study_name
 from nas.errors import ConfigError
 
-MANDATORY = {"search": [], "front": ["study=s"], "export": ["study=s"], "profile": ["model=m.onnx"], "devices": []}
+MANDATORY = {
+    "search": [],
+    "front": ["study=s"],
+    "export": ["study=s"],
+    "profile": ["model=m.onnx"],
+    "devices": [],
+    "score-latency": ["table=t.csv", "encoding=hat", "target=ms"],
+}
 MEMBERS = [
     (verb, group, member)
     for verb in schema.ROOTS
