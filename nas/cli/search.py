@@ -12,9 +12,12 @@ from rich.console import Console
 
 from nas.cli import tables
 from nas.cli.progress import LiveProgress, print_report
+from nas.cli.replay import print_replay
 from nas.config.build import run_search
+from nas.config.replay import run_replay
 from nas.config.report import summary
 from nas.config.study import find_study
+from nas.errors import ConfigError
 from nas.objective import Objective
 from nas.store import StudyStore
 from nas.tracking.compare import compare_line
@@ -26,6 +29,13 @@ def run(config: dict[str, Any]) -> int:
     Args:
         config: as ``nas.config.compose.resolve`` returns it.
     """
+    if config["replay"]["table"] is not None:
+        print_replay(run_replay(config))
+        return 0
+    if config["seeds"] is not None:
+        raise ConfigError(
+            "replay.table is missing; give replay.table=FILE.parquet (seeds= is for replays; a search takes seed=)"
+        )
     with LiveProgress(_objectives(config), config["progress"]) as progress:
         report = run_search(config, [progress])
     if config["output"] == "json":

@@ -32,6 +32,7 @@ from nas.search.front import (
     snapshot_of,
     study_objectives,
 )
+from nas.search.knowledge import problem_of
 from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
 from nas.search.settle import settle_front
@@ -152,7 +153,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     """Check what can be checked before anything is spent, and note what the study is."""
     parts = Parts(config, folder)
     parts.check_sources()
-    make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
+    _sampler(parts, 0)
     read_requests(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
@@ -210,7 +211,7 @@ def _driver(
         study=config["study"],
         screen=parts.screen,
         objectives=parts.objectives,
-        make_sampler=partial(_sampler, config["sampler"]),
+        make_sampler=partial(_sampler, parts),
         key_of=parts.key_of,
         store=store,
         executor=executor,
@@ -224,8 +225,10 @@ def _driver(
     return driver, executor, mirror
 
 
-def _sampler(node: Mapping[str, Any], seed: int) -> Any:
-    return make_sampler(node["name"], seed, node.get("options"))
+def _sampler(parts: Parts, seed: int) -> Any:
+    node = parts.config["sampler"]
+    problem = problem_of(parts.screen, parts.config["cost"]["mode"] == "predicted")
+    return make_sampler(node["name"], seed, node.get("options"), problem)
 
 
 def _executor(parts: Parts, factory: Factory = make_job) -> Executor:

@@ -122,6 +122,19 @@ class PlanConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """A table that answers in the place of training and timing; null table is a real search."""
+
+    table: str | None = _key(None, "Parquet file with a row per architecture; null is a real search")
+    accuracy: str | None = _key(None, "column to maximise")
+    costs: list[str] = _key([], "columns to minimise, known beforehand")
+    low_fidelity: str | None = _key(None, "column of the accuracy after a short training, or null")
+    low_fidelity_cost: float = _key(0.06, "of a short training, as a share of a full one", above=0)
+    limits: dict[str, float] = _key(dict, "column to the largest value allowed, such as {latency_ms: 8}")
+    genes: list[str] = _key([], "columns that make the architecture; empty: arch_str, else all columns of words")
+
+
+@dataclass
 class BoundsConfig:
     """Bounds under which a finished search is decided again; null keeps the search's own."""
 
@@ -159,9 +172,11 @@ class SearchConfig:
     limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
     halving: HalvingConfig = _key(HalvingConfig, "thin populations early: rungs, population, keep")
     drop_worst: DropWorstConfig = _key(DropWorstConfig, "zero-cost score to the share of the worst that is not trained")
+    replay: ReplayConfig = _key(ReplayConfig, "replays a search on a table: table, accuracy, costs, low_fidelity, ...")
     budget: int = _key(40, "candidates to evaluate", least=1)
     hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
     seed: int = _key(0, "of sampling, weights and training", least=0)
+    seeds: int | None = _key(None, "of a replay: how many, from seed on", least=1)
     study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
     resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
     folder: str = _key("runs", _FOLDER_HELP)
@@ -306,7 +321,13 @@ def _checked(schema: type, config: Mapping[str, Any], prefix: str) -> Iterator[t
     unknown = sorted(set(config) - {field.name for field in dataclasses.fields(schema)})
     if unknown:
         raise unknown_name("key", prefix + unknown[0], [prefix + field.name for field in dataclasses.fields(schema)])
-    nested = {"limits": LimitsConfig, "bounds": BoundsConfig, "executor": ExecutorConfig, "sampler": SamplerConfig}
+    nested = {
+        "limits": LimitsConfig,
+        "bounds": BoundsConfig,
+        "executor": ExecutorConfig,
+        "sampler": SamplerConfig,
+        "replay": ReplayConfig,
+    }
     for field in dataclasses.fields(schema):
         value = config.get(field.name)
         name = prefix + field.name

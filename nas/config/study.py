@@ -27,7 +27,7 @@ _CHANGEABLE = (
     "storage",
     "tracking",
 )
-_NOT_IDENTITY = frozenset((*_OF_THE_CALL, *_CHANGEABLE, "study", "choices"))
+_NOT_IDENTITY = frozenset((*_OF_THE_CALL, *_CHANGEABLE, "study", "choices", "replay", "seeds"))
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

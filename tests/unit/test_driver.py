@@ -14,6 +14,7 @@ from nas.objective import Objective
 from nas.search.ask_tell import OptunaMirror, freeze, thaw
 from nas.search.driver import Driver
 from nas.search.front import complete, front_of, hypervolume_history, hypervolume_of, resolve_references, round_up
+from nas.search.knowledge import problem_of
 from nas.search.samplers import SAMPLERS, make_sampler
 from nas.search.status import SearchLimits
 from nas.store import StudyStore
@@ -37,7 +38,7 @@ def driver(path, budget=15, sampler="random", job=None, objectives=AXES, limits=
         "study",
         checks,
         objectives,
-        lambda number: make_sampler(sampler, number),
+        lambda number: make_sampler(sampler, number, None, problem_of(checks, True)),
         synthetic_key,
         store,
         executor,
