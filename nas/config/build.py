@@ -24,6 +24,7 @@ from nas.executor.spawned import SpawnedExecutor
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
+from nas.search.drift import retime_drifted
 from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
 from nas.search.front import (
     resolve_references,
@@ -254,7 +255,8 @@ def _settle(parts: Parts, store: StudyStore) -> list[str]:
     if parts.meter is None:
         return []
     try:
-        return settle_front(store, parts.folder, parts.meter, parts.objectives)
+        notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
+        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives)]
     except (ModelFileError, CandidateError, MeasurementError) as error:
         return [f"the front was not timed again ({error}); latencies are those of the search"]
 

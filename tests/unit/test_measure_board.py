@@ -37,7 +37,7 @@ LINK = SshLink("board", tries=1)
 BOARD = Device("board", "any", os.cpu_count() or 1, transport="ssh", fingerprint=local_fingerprint(), reach=LINK)
 HELLO = {"hwnas": 1, "fingerprint": local_fingerprint().to_dict(), "python": "3.11.2"}
 
-# Passes so many lines of a runner's answers on, and so many bytes of the next one (-1: all but its end); then it is gone.
+# Passes so many lines of a runner on, and so many bytes of the next one (-1: all but its end); then it is gone.
 RELAY = """
 import os, subprocess, sys
 lines, more = int(sys.argv[1]), int(sys.argv[2])
