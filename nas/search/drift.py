@@ -61,8 +61,8 @@ def retime_drifted(
             if not left:
                 break
         notes.append(
-            f"the machine drifted: {_trials(first)} timed while it was busy or the anchor model ran slower than in calm "
-            f"minutes, by up to {worst:.0%} (allowed {DRIFT:.0%}); timed again where the file was kept"
+            f"the machine drifted: {_trials(first)} timed while it was busy or the anchor model ran slower than in "
+            f"calm minutes, by up to {worst:.0%} (allowed {DRIFT:.0%}); timed again where the file was kept"
         )
         if left:
             notes.append(f"the machine is still busy or slow: {_trials(left)} not timed in a calm minute")

@@ -28,7 +28,7 @@ def reading(latency_ms, slower=0.0, disturbed=False):
 
 
 class Machine:
-    """Times models named by their true latency, each time slower by the next share."""
+    """Times models that all take a millisecond in calm minutes, each time slower by the next share."""
 
     def __init__(self, *slower):
         self.slower, self.asked = list(slower), []
@@ -37,7 +37,7 @@ class Machine:
         names = [model.parent.name for model in models]
         self.asked.append(names)
         share = self.slower.pop(0)
-        return [reading(float(name.split("-")[0]), share) for name in names]
+        return [reading(1.0, share) for _ in names]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def study(tmp_path):
     store = StudyStore(tmp_path / "store.sqlite")
 
     def add(number, state="complete", constraints=None):
-        name = f"{number.value:.3f}-{len(architectures)}"
+        name = str(len(architectures))
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "model.onnx").touch()
         evaluation = synthetic_evaluation(screen, architectures.pop())
@@ -83,17 +83,13 @@ def test_a_calm_search_is_left_alone(study):
 def test_what_was_timed_on_a_throttled_machine_is_timed_again_and_said(study):
     store, folder, add = study
     for share in (0.4, 0.3, 0.0, 0.0, 0.02):
-        add(replace(reading(1.0, share)))
-    truth = [name for name in ("1.400", "1.300")]
+        add(reading(1.0, share))
     machine = Machine(0.0)
-    machine.compare = lambda models, rounds: (
-        machine.asked.append([m.parent.name[:5] for m in models]) or [reading(1.0) for _ in models]
-    )
     (note,) = retime_drifted(store, folder, machine, AXES)
-    assert machine.asked == [truth]
+    assert [len(names) for names in machine.asked] == [2]
     assert latencies(store) == pytest.approx([1.0, 1.0, 1.0, 1.0, 1.02])
-    assert "trials 0, 1 were timed while the anchor model ran up to 40% slower" in note
-    assert "(allowed 15%); timed again" in note
+    assert "trials 0, 1 were timed while it was busy or the anchor model ran slower" in note
+    assert "by up to 40% (allowed 15%); timed again" in note
 
 
 def test_a_disturbed_sample_is_timed_again_whatever_its_anchor_says(study):
@@ -143,7 +139,6 @@ def test_a_file_that_is_gone_is_not_asked_for(study):
     store, folder, add = study
     for share in (0.5, 0.0, 0.0, 0.0):
         add(reading(1.0, share))
-    for path in folder.glob("models/1.500-*/model.onnx"):
-        path.unlink()
+    (folder / complete(store)[0][1].folder / "model.onnx").unlink()
     notes = retime_drifted(store, folder, Machine(), AXES)
     assert "trial 0 was not timed in a calm minute" in notes[1]
