@@ -291,7 +291,9 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
 
 
 def _profile(parts: Parts, model: Path) -> list[OperatorTime]:
-    """Profile with the threads that were timed, and with nothing else running."""
+    """Profile with the threads that were timed, and with nothing else running; elsewhere than here there is none."""
+    if parts.device.transport != "local":
+        return []
     with parts.gate.timing():
         return parts.runtime.profile(model, threads=parts.device.threads)
 
