@@ -371,7 +371,8 @@ def test_a_command_of_the_users_runs_here_and_counts_what_the_board_computes(mod
     count = tmp_path / "count"
     count.write_text("0")
     (tmp_path / "meter.py").write_text(
-        f"import pathlib\np = pathlib.Path({str(count)!r})\nn = int(p.read_text()) + 2\np.write_text(str(n))\nprint(n)\n"
+        f"import pathlib\np = pathlib.Path({str(count)!r})\nn = int(p.read_text()) + 2\np.write_text(str(n))\n"
+        "print(n)\n"
     )
     options = EnergyOptions(command=(sys.executable, str(tmp_path / "meter.py")), window_s=0.02)
     board = replace(BOARD, energy_source="command", energy_options=options)
