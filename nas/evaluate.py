@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nas.architecture import Architecture, Precision
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 from nas.device import Device
 from nas.errors import CandidateError, ConfigError
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
-from nas.protocols import CostMeter, DeviceGate, EnergyModel, LatencyModel, Runtime, SearchSpace
+from nas.protocols import CostMeter, DeviceGate, EnergyModel, ExactCosts, LatencyModel, Runtime, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,12 +40,36 @@ class Trainer(Protocol):
     def train(
         self,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
+        dataset: Dataset,
+        preprocessing: Encoding,
         seed: int,
         gate: DeviceGate | None = None,
     ) -> TrainingResult:
         """Train in place."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A trainer that can stop after an epoch and go on from a checkpoint, to the same weights."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        ...
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        preprocessing: Encoding,
+        seed: int,
+        gate: DeviceGate | None = None,
+        *,
+        until: int | None = None,
+        checkpoint: Path | None = None,
+    ) -> TrainingResult:
+        """Train in place, from the checkpoint where it exists, until an epoch or the end."""
         ...
 
 
@@ -63,9 +84,14 @@ class Scorer(Protocol):
         ...
 
 
-_NEEDS_NO_TRAINING = ("latency_ms", "size_kib", "memory_kib")
+_TIMED = ("latency_ms", "ttft_ms", "token_ms")
+_NEEDS_NO_TRAINING = (*_TIMED, "size_kib", "memory_kib")
 # What is known of a constraint before anything is built.
-_STANDS_FOR = {"latency_ms": "predicted_latency_ms", "size_kib": "weights_kib"}
+_STANDS_FOR = {
+    "latency_ms": "predicted_latency_ms",
+    "ttft_ms": "predicted_latency_ms",
+    "size_kib": "weights_kib",
+}
 
 
 @dataclass(frozen=True)
@@ -89,12 +115,13 @@ class Screen:
     margin: float = 2.0
 
     def costs(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Return ``macs``, ``params``, ``weights_kib`` (no graph) and ``predicted_latency_ms``."""
+        """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs."""
         graph = self.space.lower(architecture)
         exact = {
             "macs": (graph.macs, ""),
             "params": (graph.parameters, ""),
             "weights_kib": (graph.weight_bytes / 1024, "KiB"),
+            **(self.space.exact_costs(architecture) if isinstance(self.space, ExactCosts) else {}),
         }
         costs = {
             name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
@@ -119,7 +146,7 @@ class Screen:
         violated = {}
         for name, bound in self.bounds.items():
             cost = costs.get(_STANDS_FOR.get(name, name))
-            allowed = bound * (self.margin if name == "latency_ms" else 1.0)
+            allowed = bound * (self.margin if name in _TIMED else 1.0)
             if cost is not None and cost.value > allowed:
                 violated[name] = cost.value - bound
         return violated
@@ -136,7 +163,7 @@ class Screen:
         return ", ".join(said)
 
 
-def fidelity_key(dataset: ImageDataset, recipe_key: str, seed: int, calibration_images: int) -> str:
+def fidelity_key(dataset: Dataset, recipe_key: str, seed: int, calibration_images: int) -> str:
     """Return a 12-digit hash of everything that an accuracy depends on besides the architecture."""
     recipe = [dataset.fingerprint, recipe_key, seed, calibration_images]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
@@ -184,7 +211,7 @@ class Evaluator:
 
     Args:
         screen: the cheap constraints; its space builds the networks.
-        dataset: train and validation pictures.
+        dataset: train and validation samples.
         accuracy: short training, or a zero-cost score in its place; what is only scored has no accuracy.
         runtime: what ships, and therefore what scores.
         meter: measures costs, or None to predict them.
@@ -192,13 +219,14 @@ class Evaluator:
         fidelity: part of the store's key.
         folder: folder of the study; models go to ``models/<architecture id>`` below it.
         proxies: names of zero-cost scores to note.
-        calibration_images: training pictures for the activations' ranges.
+        calibration_images: training samples for the activations' ranges.
         seed: of weights and training.
         gate: keeps training and timing apart.
+        rungs: epochs after which a candidate may be asked for; the top is the whole training.
     """
 
     screen: Screen
-    dataset: ImageDataset
+    dataset: Dataset
     accuracy: Trainer | Scorer
     runtime: Runtime
     meter: CostMeter | None
@@ -209,28 +237,45 @@ class Evaluator:
     calibration_images: int = 128
     seed: int = 0
     gate: DeviceGate | None = None
+    rungs: Sequence[int] = ()
 
-    def key(self, architecture: Architecture) -> EvaluationKey:
-        """Return the key under which the store keeps this candidate."""
-        return EvaluationKey(architecture.id, self.fidelity, self.screen.device.key, self.runtime.version)
+    def key(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
+        """Return the key under which the store keeps this candidate at a rung; None is the top."""
+        below = rung is not None and rung < len(self.rungs)
+        fidelity = f"{self.fidelity}@{self.rungs[rung]}" if below and rung is not None else self.fidelity
+        return EvaluationKey(architecture.id, fidelity, self.screen.device.key, self.runtime.version)
 
-    def evaluate(self, architecture: Architecture) -> Evaluation:
+    def evaluate(
+        self,
+        architecture: Architecture,
+        rung: int | None = None,
+        known: Evaluation | None = None,
+        least: Mapping[str, float] | None = None,
+    ) -> Evaluation:
         """Take a candidate through all phases.
+
+        Args:
+            architecture: of the space.
+            rung: index into ``rungs``, at which its training stops; None, or beyond them, trains to the end.
+            known: what the rung below gave; its screening and scores are not made again.
+            least: zero-cost score, such as ``proxy_naswot``, to the least value that is trained.
 
         Raises:
             CandidateError: it failed; what it wrote so far stays in its folder.
         """
         progress = _Progress()
+        if known is not None:
+            progress = _Progress(dict(known.values), dict(known.provenance), dict(known.seconds))
         target = self.folder / "models" / architecture.id
         target.mkdir(parents=True, exist_ok=True)
         state, reason, violations = State.COMPLETE, "", dict[str, float]()
         try:
-            self._phases(architecture, target, progress)
+            self._phases(architecture, target, progress, rung, known is None, least or {})
         except _InfeasibleError as refusal:
             state, reason, violations = State.INFEASIBLE, str(refusal), dict(refusal.violations)
         return Evaluation(
             architecture=architecture,
-            key=self.key(architecture),
+            key=self.key(architecture, rung),
             state=state,
             values=progress.values,
             provenance=progress.provenance,
@@ -241,32 +286,56 @@ class Evaluator:
             created=time.time(),
         )
 
-    def _phases(self, architecture: Architecture, target: Path, progress: _Progress) -> None:
+    def _phases(
+        self,
+        architecture: Architecture,
+        target: Path,
+        progress: _Progress,
+        rung: int | None,
+        first: bool,
+        least: Mapping[str, float],
+    ) -> None:
         from nas.accuracy.weights import save_weights  # torch is imported by workers only
 
         space = self.screen.space
         graph = space.lower(architecture)
-        for metric, estimate in self.screen.costs(architecture).items():
-            progress.note(metric, estimate)
         module = self._build(architecture)
         preprocessing = self.dataset.preprocessing(*space.input_size(architecture))
-        self._check_untrained(module, architecture, target, preprocessing, progress)
-        self._score_proxies(module, graph, preprocessing, progress)
+        if first:
+            for metric, estimate in self.screen.costs(architecture).items():
+                progress.note(metric, estimate)
+            self._check_untrained(module, architecture, target, preprocessing, progress)
+            self._score_proxies(module, graph, preprocessing, progress)
+            self._drop(least, progress)
         if isinstance(self.accuracy, Trainer):
-            self._train(self.accuracy, module, preprocessing, progress)
+            self._train(self.accuracy, module, preprocessing, progress, target, rung)
         with progress.phase("export"), self._busy():
             save_weights(module, target / "weights.safetensors")
             self._export(module, architecture, target, preprocessing)
         if isinstance(self.accuracy, Trainer):
             with progress.phase("score"), self._busy():
-                accuracy = self.score(target / "model.onnx", preprocessing, "validation")
-            progress.compute("accuracy", accuracy, f"validation pictures, quantized model in {self.runtime.version}")
+                score = self.score(target / "model.onnx", preprocessing, "validation")
+            task = self.dataset.task
+            progress.compute(task.metric, score, f"validation {task.unit}, quantized model in {self.runtime.version}")
         else:
             score = progress.values[f"proxy_{self.accuracy.proxy}"]
             progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
         progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
-        self._take_costs(target / "model.onnx", graph, progress)
+        # Between the first rung and the top the time of the first holds: it does not depend on the weights' values.
+        if first or rung is None or rung >= len(self.rungs):
+            self._take_costs(target / "model.onnx", graph, progress)
         self._hold_bounds(progress)
+
+    @staticmethod
+    def _drop(least: Mapping[str, float], progress: _Progress) -> None:
+        """Refuse to train what scores below the least; a score that could not be had refuses nothing."""
+        for name, bound in least.items():
+            score = progress.values.get(name)
+            if score is not None and score < bound:
+                raise _InfeasibleError(
+                    {name: bound - score},
+                    f"not trained: {name} {score:.4g} is among the worst so far (below {bound:.4g})",
+                )
 
     def _busy(self) -> AbstractContextManager[None]:
         """Hold the gate's share: work beside a timing slows it by more than the anchor model shows."""
@@ -278,10 +347,30 @@ class Evaluator:
         torch.manual_seed(self.seed)
         return self.screen.space.build(architecture)
 
-    def _train(self, trainer: Trainer, module: nn.Module, preprocessing: Preprocessing, progress: _Progress) -> None:
+    def _train(
+        self,
+        trainer: Trainer,
+        module: nn.Module,
+        preprocessing: Encoding,
+        progress: _Progress,
+        target: Path,
+        rung: int | None,
+    ) -> None:
         with progress.phase("train"):
-            trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
-        progress.compute("accuracy_fp32", trained.accuracy_fp32, "validation pictures, trained network, fp32")
+            if self.rungs and isinstance(trainer, Resumable):
+                until = self.rungs[rung] if rung is not None and rung < len(self.rungs) else None
+                file = target / "checkpoint.safetensors"
+                trained = trainer.train(
+                    module, self.dataset, preprocessing, self.seed, self.gate, until=until, checkpoint=file
+                )
+                if until is None:
+                    file.unlink(missing_ok=True)
+            else:
+                trained = trainer.train(module, self.dataset, preprocessing, self.seed, self.gate)
+        unit = self.dataset.task.unit
+        metric = self.dataset.task.metric
+        value = trained.accuracy_fp32 if trained.perplexity_fp32 is None else trained.perplexity_fp32
+        progress.compute(f"{metric}_fp32", value, f"validation {unit}, trained network, fp32")
         progress.compute("epochs", float(trained.epochs_run), "epochs trained")
 
     def _check_untrained(
@@ -289,7 +378,7 @@ class Evaluator:
         module: nn.Module,
         architecture: Architecture,
         target: Path,
-        preprocessing: Preprocessing,
+        preprocessing: Encoding,
         progress: _Progress,
     ) -> None:
         """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
@@ -302,7 +391,7 @@ class Evaluator:
                 self._export(module, architecture, target, preprocessing)
             size = (target / "model.onnx").stat().st_size / 1024
             costs["size_kib"] = Estimate(size, 0.0, "KiB", "file size", self.screen.device.name, "computed")
-            if self.meter is not None and bounds.keys() & {"latency_ms", "memory_kib"}:
+            if self.meter is not None and bounds.keys() & {*_TIMED, "memory_kib"}:
                 costs.update(self.meter.measure(target / "model.onnx"))
         violated = {}
         for name, bound in bounds.items():
@@ -315,9 +404,7 @@ class Evaluator:
         if violated:
             raise _InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
 
-    def _score_proxies(
-        self, module: nn.Module, graph: Graph, preprocessing: Preprocessing, progress: _Progress
-    ) -> None:
+    def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: _Progress) -> None:
         names = list(self.proxies)
         if not isinstance(self.accuracy, Trainer) and self.accuracy.proxy not in names:
             names.append(self.accuracy.proxy)
@@ -327,47 +414,35 @@ class Evaluator:
 
         from nas.accuracy.zero_cost import score_all
 
-        images, labels = self._training_pictures(preprocessing, 64)
+        images, labels = self.dataset.some("train", preprocessing, 64)
+        unit = self.dataset.task.unit
         for name in names:
             try:
                 with progress.phase("proxies"), self._busy():
                     scores = score_all(module, torch.from_numpy(images), torch.from_numpy(labels), [name], graph)
-                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, 64 training pictures")
+                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, 64 training {unit}")
             except CandidateError as error:
                 # A score that is only noted may be absent; one that stands for the accuracy may not.
                 if not isinstance(self.accuracy, Trainer) and name == self.accuracy.proxy:
                     raise
                 print(f"{name} gave no score: {error}", flush=True)
 
-    def _training_pictures(
-        self, preprocessing: Preprocessing, count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        split = self.dataset.splits["train"]
-        chosen = np.random.default_rng(0).permutation(len(split))[:count]
-        resized = preprocessing.resize([split.images[index] for index in chosen])
-        return preprocessing.normalize(resized), split.labels[chosen]
-
-    def _export(
-        self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Preprocessing
-    ) -> None:
+    def _export(self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Encoding) -> None:
         from nas.quantize.static import needs_reduced_range, quantize_static
-        from nas.quantize.torch_to_onnx import export_fp32
+        from nas.quantize.torch_to_onnx import export_example
 
-        channels = self.dataset.task.channels
         full = target / "model_fp32.onnx"
-        export_fp32(module, full, channels, preprocessing.height, preprocessing.width)
-        calibration, _ = self._training_pictures(preprocessing, self.calibration_images)
+        export_example(module, full, preprocessing.example())
+        calibration, _ = self.dataset.some("train", preprocessing, self.calibration_images)
         known = self.screen.device.fingerprint
         reduced = known is not None and needs_reduced_range(known.isa, known.features)
         quantize_static(full, target / "model.onnx", calibration, architecture.precision, Precision.FP32, reduced)
 
-    def score(self, model: Path, preprocessing: Preprocessing, split: str) -> float:
-        """Return the share of right answers of a model file on a split."""
-        from nas.accuracy.scoring import score_session
+    def score(self, model: Path, preprocessing: Encoding, split: str) -> float:
+        """Return the task's metric of a model file on a split."""
+        from nas.accuracy.scoring import score_split
 
-        pictures = self.dataset.splits[split]
-        images = preprocessing.resize(pictures.images)
-        return score_session(self.runtime.load(model, threads=1), images, pictures.labels, preprocessing)
+        return score_split(self.runtime.load(model, threads=1), self.dataset, split, preprocessing)
 
     def _take_costs(self, model: Path, graph: Graph, progress: _Progress) -> None:
         with progress.phase("measure"):
@@ -375,7 +450,8 @@ class Evaluator:
                 for metric, measurement in self.meter.measure(model).items():
                     progress.note(metric, measurement)
             else:
-                progress.note("latency_ms", self.screen.latency_model.predict(graph, self.screen.device))
+                whole = self.dataset.task.timings[0]
+                progress.note(whole, self.screen.latency_model.predict(graph, self.screen.device))
             if self.energy_model is not None:
                 progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
         for objective in self.screen.objectives:
@@ -402,6 +478,12 @@ def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[s
     """Return the job that executors run: an architecture's dictionary in, an evaluation's out."""
 
     def job(payload: Mapping[str, Any]) -> dict[str, Any]:
-        return evaluator.evaluate(Architecture.from_dict(payload["architecture"])).to_dict()
+        known = payload.get("known")
+        return evaluator.evaluate(
+            Architecture.from_dict(payload["architecture"]),
+            payload.get("rung"),
+            Evaluation.from_dict(known) if known else None,
+            payload.get("least"),
+        ).to_dict()
 
     return job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ class State(StrEnum):
 
     COMPLETE = "complete"
     INFEASIBLE = "infeasible"
+    PRUNED = "pruned"
     FAILED = "failed"
 
 
@@ -45,11 +46,12 @@ class Evaluation:
     Args:
         architecture: what was evaluated.
         key: under which the store keeps it.
-        state: complete, infeasible (a constraint was violated) or failed.
+        state: complete, infeasible (a constraint was violated), pruned (stopped below the full training, its values are
+            of the fidelity that its key names) or failed.
         values: metric to value, units in the names; a metric that was not reached is absent.
         provenance: metric to a dictionary that says how the value was made; see ``Measurement.to_dict``.
         constraints: name to violation; above 0 is infeasible.
-        reason: why it is infeasible or failed; empty when complete.
+        reason: why it is infeasible, pruned or failed; empty when complete.
         seconds: phase to wall-clock seconds spent on it.
         folder: folder of its models, relative to the study's, or empty.
         created: seconds since the epoch at the end of the evaluation.
@@ -101,3 +103,39 @@ class Evaluation:
             folder=data["folder"],
             created=data["created"],
         )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A ready model that was put beside the candidates; it is never picked to ship and no part of the hypervolume.
+
+    Args:
+        name: unique among the search's baselines.
+        source: file or class that it came from.
+        key: when two searches of it would give the same answer.
+        precision: ``int8`` where it was quantized here, else ``as given``.
+        values: metric to value, units in the names; what could not be had is absent.
+        provenance: metric to a dictionary that says how the value was made.
+        notes: sentences on what was done, and why what is absent is absent.
+        folder: with ``model.onnx`` and ``profile.json``, relative to the study's; empty where it failed.
+        reason: why it failed, or empty.
+    """
+
+    name: str
+    source: str
+    key: str
+    precision: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    folder: str = ""
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Baseline:
+        """Rebuild what :meth:`to_dict` returned."""
+        return cls(**{**data, "notes": tuple(data["notes"])})

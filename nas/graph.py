@@ -13,6 +13,8 @@ Attribute = int | float | str | tuple[int, ...]
 
 GRAPH_INPUT = "input"
 MAC_KINDS = frozenset({"conv", "gemm", "matmul"})
+# Kinds whose tensor called ``weight`` is stored at the op's precision.
+WEIGHT_KINDS = frozenset({"conv", "gemm", "gather"})
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class Op:
     def weight_bytes(self) -> int:
         """Bytes of the stored values at this precision, scales and zero points not counted.
 
-        Only the tensor called ``weight`` of a conv or gemm shrinks with the precision; biases, norms and
-        embeddings stay at 4 bytes each.
+        Only the tensor called ``weight`` of a conv, gemm or gather (an embedding) shrinks with the precision; biases,
+        norms and positions stay at 4 bytes each.
         """
         total = 0
         for name, shape in self.weights.items():
-            shrinks = name == "weight" and self.kind in MAC_KINDS
+            shrinks = name == "weight" and self.kind in WEIGHT_KINDS
             bits = self.dtype.weight_bits if shrinks else 32
             total += -(-prod(shape) * bits // 8)
         return total

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture
-from nas.data import ImageDataset, Task
+from nas.data import Dataset, Task
 from nas.device import Device
-from nas.evaluation import Evaluation
+from nas.evaluation import Baseline, Evaluation
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
@@ -32,6 +32,43 @@ class Suggester(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, /) -> int:
         """Return an integer from ``low`` to ``high``, both included."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnnxSignature:
+    """How a network that is more than one input and one output is exported.
+
+    Args:
+        example: inputs, by position.
+        inputs: their names.
+        outputs: names of what is returned.
+        free: input or output to axis to the name of its free size.
+        metadata: kept in the file.
+    """
+
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    free: Mapping[str, Mapping[int, str]]
+    metadata: Mapping[str, str]
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A network that says itself how it is exported; any other has one input and the logits."""
+
+    def onnx_signature(self) -> OnnxSignature:
+        """Return the signature."""
+        ...
+
+
+@runtime_checkable
+class ExactCosts(Protocol):
+    """A space whose architectures have costs of their own that need nothing but arithmetic."""
+
+    def exact_costs(self, architecture: Architecture, /) -> Mapping[str, tuple[float, str]]:
+        """Return metric to value and unit, such as the size of a cache."""
         ...
 
 
@@ -70,8 +107,8 @@ class SearchSpace(Protocol):
         """Return the graph at batch size 1, batch norms folded, each op at its block's precision. No torch."""
         ...
 
-    def input_size(self, architecture: Architecture, /) -> tuple[int, int]:
-        """Return (height, width) of the pictures that it reads."""
+    def input_size(self, architecture: Architecture, /) -> tuple[int, ...]:
+        """Return (height, width) of the pictures that it reads, or (length,) of the texts in tokens."""
         ...
 
     def size(self) -> int:
@@ -161,6 +198,23 @@ class EnergyModel(Protocol):
         ...
 
 
+class TableScorer(Protocol):
+    """Scores cost models on a table of measurements."""
+
+    def score(
+        self,
+        table: str,
+        space: str,
+        target: str,
+        train: int,
+        seeds: int,
+        latency: str | None = None,
+        transfer_from: Sequence[str] = (),
+    ) -> Mapping[str, Any]:
+        """Return scores on architectures that were held out, and those of baselines under ``baseline``; JSON-ready."""
+        ...
+
+
 class CostMeter(Protocol):
     """Takes the costs of a model file on a device."""
 
@@ -184,7 +238,7 @@ class AccuracyProxy(Protocol):
 
         Args:
             module: network with fresh weights; left as it was.
-            images: shape (batch, channels, height, width).
+            images: shape (batch, channels, height, width), or tokens of shape (batch, length).
             labels: shape (batch,).
         """
         ...
@@ -195,7 +249,7 @@ class DataSource(Protocol):
 
     name: str
 
-    def load(self) -> ImageDataset:
+    def load(self) -> Dataset:
         """Read and split the data.
 
         Raises:
@@ -295,6 +349,7 @@ class SearchSnapshot:
         finished: True once the search has ended.
         shipped: the exported model, or None until then.
         started: seconds since the epoch.
+        baselines: ready models beside the candidates, on no front.
     """
 
     study: str
@@ -310,6 +365,7 @@ class SearchSnapshot:
     finished: bool = False
     shipped: ShippedModel | None = None
     started: float = 0.0
+    baselines: tuple[Baseline, ...] = ()
 
 
 class Tracker(Protocol):

@@ -82,7 +82,7 @@ class BlockSpace(ABC):
         self.check(architecture)
         return lower_network(self.decode(architecture), architecture.precision)
 
-    def input_size(self, architecture: Architecture, /) -> tuple[int, int]:
+    def input_size(self, architecture: Architecture, /) -> tuple[int, ...]:
         """Return (height, width) of the pictures that it reads."""
         side = int(architecture.choices["resolution"])
         return side, side
@@ -99,5 +99,10 @@ class BlockSpace(ABC):
 
 def require_images(space: str, task: Task) -> None:
     """Raise ConfigError unless the task is image classification."""
-    if task.kind != "image_classification":
-        raise ConfigError(f"space '{space}' serves image_classification; the data pose '{task.kind}'")
+    require_task(space, task, "image_classification")
+
+
+def require_task(space: str, task: Task, *kinds: str) -> None:
+    """Raise ConfigError unless the task is one of ``kinds``."""
+    if task.kind not in kinds:
+        raise ConfigError(f"space '{space}' serves {' and '.join(kinds)}; the data pose '{task.kind}'")

@@ -8,22 +8,10 @@ from math import prod
 
 from nas.architecture import Architecture
 from nas.data import Task
-from nas.errors import ConfigError
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
-from search_spaces.specs import (
-    ACTIVATIONS,
-    Bottleneck,
-    ConvUnit,
-    Network,
-    PooledHead,
-    Residual,
-    require_known,
-    squeeze_channels,
-    strided,
-)
-
-BLOCKS = ("residual", "mbconv", "fused")
+from search_spaces.specs import Network, PooledHead
+from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
 
 
 @dataclass(eq=False)
@@ -82,17 +70,7 @@ class ConvNet(BlockSpace):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
         self.widths = tuple(options_of(f"widths[{stage}]", given) for stage, given in enumerate(self.widths))
         self.precisions = as_precisions(self.precisions)
-        require_known("block", tuple(self.blocks), BLOCKS)
-        require_known("activation", tuple(self.activations), ACTIVATIONS)
-        even = [kernel for kernel in (*self.kernels, *self.dense_kernels) if kernel % 2 == 0 or kernel < 1]
-        if even:
-            raise ConfigError(f"kernels hold {even}; expected odd sides, which keep the map's size")
-        for placement in self.strides:
-            if len(placement) != len(self.widths) + 1 or not set(placement) <= {"1", "2"}:
-                raise ConfigError(
-                    f"stride placement '{placement}' must have {len(self.widths) + 1} digits of 1 and 2: "
-                    f"one for the stem and one for each of the {len(self.widths)} lists in widths"
-                )
+        check_stages(self)
 
     def ask(self, genes: Genes) -> None:
         """Ask for the global genes, then stage by stage for what the stage's kind of block reads."""
@@ -101,20 +79,7 @@ class ConvNet(BlockSpace):
         genes.choose("activation", self.activations)
         genes.choose("stem_width", self.stem_widths)
         genes.choose_precision("stem", self.precisions)
-        for stage, widths in enumerate(self.widths):
-            kind = genes.choose(f"stage{stage}_block", self.blocks)
-            genes.choose(f"stage{stage}_width", widths)
-            genes.choose(f"stage{stage}_squeeze", self.squeeze_ratios)
-            # One name has one list of options in all trials, as Optuna demands, hence a name per kind of kernel.
-            if kind == "mbconv":
-                genes.choose(f"stage{stage}_kernel", self.kernels)
-                genes.choose(f"stage{stage}_expansion", self.expansions)
-            else:
-                genes.choose(f"stage{stage}_dense_kernel", self.dense_kernels)
-            if kind == "fused":
-                genes.choose(f"stage{stage}_fused_expansion", self.fused_expansions)
-            for block in range(genes.choose(f"stage{stage}_depth", self.depths)):
-                genes.choose_precision(f"stage{stage}_block{block}", self.precisions)
+        ask_stages(genes, self)
         genes.choose("head_width", self.head_widths)
         genes.choose_precision("head", self.precisions)
 
@@ -125,50 +90,12 @@ class ConvNet(BlockSpace):
             DegenerateArchitectureError: more strides than the resolution allows.
         """
         choices = architecture.choices
-        side, channels = int(choices["resolution"]), int(choices["stem_width"])
-        strides = [int(digit) for digit in str(choices["strides"])]
-        activation = str(choices["activation"])
-        blocks: list[tuple[str, object]] = []
-        map_side = strided(side, strides[0], "the stem")
-        blocks.append(("stem", ConvUnit(self.task.channels, channels, 3, strides[0], activation)))
-        for stage, stage_stride in enumerate(strides[1:]):
-            map_side = strided(map_side, stage_stride, f"stage {stage}")
-            for index in range(int(choices[f"stage{stage}_depth"])):
-                stride = stage_stride if index == 0 else 1
-                spec = self._block(architecture, stage, channels, stride)
-                blocks.append((f"stage{stage}_block{index}", spec))
-                channels = int(choices[f"stage{stage}_width"])
-        blocks.append(("head", PooledHead(channels, int(choices["head_width"]), self.task.classes, activation)))
-        return Network((1, self.task.channels, side, side), tuple(blocks))
+        blocks, channels, _ = stage_blocks(choices, self.task.channels)
+        head = PooledHead(channels, int(choices["head_width"]), self.task.classes, str(choices["activation"]))
+        side = int(choices["resolution"])
+        return Network((1, self.task.channels, side, side), (*blocks, ("head", head)))
 
     def size(self) -> int:
         """Return how many architectures there are, degenerate ones included."""
-        states = len(self.precisions)
-        kinds = {
-            "residual": len(self.dense_kernels),
-            "mbconv": len(self.kernels) * len(self.expansions),
-            "fused": len(self.dense_kernels) * len(self.fused_expansions),
-        }
-        per_stage = sum(kinds[kind] for kind in self.blocks) * len(self.squeeze_ratios)
-        per_stage *= sum(states**depth for depth in self.depths)
         everywhere = (self.resolutions, self.strides, self.activations, self.stem_widths, self.head_widths)
-        total: int = prod(map(len, everywhere)) * states**2 * prod(len(widths) * per_stage for widths in self.widths)
-        return total
-
-    def _block(self, architecture: Architecture, stage: int, inputs: int, stride: int) -> Residual | Bottleneck:
-        genes = {
-            name.removeprefix(f"stage{stage}_"): value
-            for name, value in architecture.choices.items()
-            if name.startswith(f"stage{stage}_")
-        }
-        activation = str(architecture.choices["activation"])
-        outputs, ratio = int(genes["width"]), float(genes["squeeze"])
-        if genes["block"] == "residual":
-            kernel = int(genes["dense_kernel"])
-            return Residual(inputs, outputs, kernel, stride, activation, squeeze_channels(outputs, ratio))
-        fused = genes["block"] == "fused"
-        hidden = inputs * int(genes["fused_expansion" if fused else "expansion"])
-        kernel = int(genes["dense_kernel" if fused else "kernel"])
-        gated = outputs if fused and hidden == inputs else hidden
-        squeeze = squeeze_channels(gated, ratio)
-        return Bottleneck(inputs, outputs, hidden, kernel, stride, activation, squeeze, fused)
+        return prod(map(len, everywhere)) * len(self.precisions) ** 2 * count_stages(self)

@@ -47,6 +47,10 @@ class Genes:
         """Ask for the precision of one block, gene ``precision_<block>``."""
         self._precision[block] = Precision(self._ask(PRECISION_PREFIX + block, options))
 
+    def fix_precision(self, block: str, precision: str) -> None:
+        """Record the precision of a block that has no choice."""
+        self._precision[block] = Precision(precision)
+
     def choose_one_precision(self, blocks: Sequence[str], options: Sequence[str]) -> None:
         """Ask once for the precision of the whole network; the answer is also the choice ``precision``."""
         answer = Precision(self.choose("precision", options))

@@ -1,4 +1,4 @@
-"""From block descriptions to torch modules; the only module of the spaces that imports torch.
+"""From block descriptions to torch modules; this and ``cell_layers`` are all of the spaces that import torch.
 
 Module paths are those of :mod:`search_spaces.lowering`, so that an ONNX node, a lowered op and a torch module of one
 network share their name.
@@ -24,6 +24,7 @@ from search_spaces.specs import (
     PooledHead,
     Residual,
     TokenHead,
+    TokenStem,
 )
 
 # A residual branch starts small (Goyal et al. 2017, section 5.1, start at 0). Not 0: a branch of zeros hides from
@@ -173,6 +174,23 @@ class PatchEmbedding(nn.Module):
         return tokens.reshape(-1, self.shape[1])
 
 
+class TokenEmbedding(nn.Module):
+    """Token numbers to rows of features."""
+
+    def __init__(self, spec: TokenStem) -> None:
+        super().__init__()
+        self.width = spec.width
+        self.embed = nn.Embedding(spec.vocabulary, spec.width)
+        self.table = nn.Parameter(torch.empty(spec.tokens, spec.width))
+        for weight in (self.embed.weight, self.table):
+            nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (batch, tokens) to (batch * tokens, width)."""
+        rows: Tensor = self.embed(tokens) + self.table
+        return rows.reshape(-1, self.width)
+
+
 class AttentionBlock(nn.Module):
     """Softmax(q k^T / sqrt(head_size)) v, the queries of a group stacked so that no key is repeated."""
 
@@ -256,6 +274,7 @@ def _(spec: PooledHead) -> nn.Module:
 build_block.register(Residual, ResidualBlock)
 build_block.register(Bottleneck, BottleneckBlock)
 build_block.register(PatchStem, PatchEmbedding)
+build_block.register(TokenStem, TokenEmbedding)
 build_block.register(Attention, AttentionBlock)
 build_block.register(Mlp, MlpBlock)
 build_block.register(TokenHead, TokenClassifier)

@@ -17,13 +17,17 @@ from nas.graph import GRAPH_INPUT, Attribute, Graph, Op, Shape
 from search_spaces.specs import (
     Attention,
     Bottleneck,
+    CausalAttention,
+    CausalStem,
     ConvUnit,
+    LanguageHead,
     Mlp,
     Network,
     PatchStem,
     PooledHead,
     Residual,
     TokenHead,
+    TokenStem,
 )
 
 _ACTIVATION_OPS = {"relu": "Relu", "relu6": "Clip", "hswish": "HardSwish", "gelu": "Gelu"}
@@ -253,6 +257,14 @@ def _(spec: PatchStem, tape: Tape, value: Value) -> Value:
 
 
 @lower_block.register
+def _(spec: TokenStem, tape: Tape, value: Value) -> Value:
+    weights = {"weight": (spec.vocabulary, spec.width)}
+    value = tape.add("embed", "Gather", [value], (1, spec.tokens, spec.width), weights)
+    value = tape.add("", "Add", [value], value.shape, {"table": (spec.tokens, spec.width)})
+    return tape.reshape(value, spec.tokens, spec.width)
+
+
+@lower_block.register
 def _(spec: Attention, tape: Tape, value: Value) -> Value:
     tokens, size, group = spec.tokens, spec.head_size, spec.heads // spec.kv_heads
     together = spec.heads + 2 * spec.kv_heads
@@ -291,3 +303,41 @@ def _(spec: TokenHead, tape: Tape, value: Value) -> Value:
         pooled = tape.matmul(weights, tape.reshape(value, 1, spec.tokens, spec.width))
         pooled = tape.reshape(pooled, 1, spec.width)
     return tape.linear("classifier", pooled, spec.classes)
+
+
+@lower_block.register
+def _(spec: CausalStem, tape: Tape, value: Value) -> Value:
+    # A shared table is the head's; the mask's arithmetic on whole numbers is left out.
+    weights = {} if spec.shared else {"weight": (spec.vocabulary, spec.width)}
+    value = tape.add("embed", "Gather", [value], (1, spec.tokens, spec.width), weights)
+    value = tape.add("", "Add", [value], value.shape, {"table": (spec.context, spec.width)})
+    return tape.reshape(value, spec.tokens, spec.width)
+
+
+@lower_block.register
+def _(spec: CausalAttention, tape: Tape, value: Value) -> Value:
+    tokens, size, group = spec.tokens, spec.head_size, spec.heads // spec.kv_heads
+    together = spec.heads + 2 * spec.kv_heads
+    joint = tape.linear("qkv", tape.norm("norm", value, spec.norm), together * size)
+    joint = tape.transpose(tape.reshape(joint, 1, tokens, together, size), 0, 2, 1, 3)
+    split = tape.add("", "Split", [joint], joint.shape, axis=1).op
+    query = Value(split, (1, spec.heads, tokens, size))
+    fresh = Value(split, (1, spec.kv_heads, tokens, size))
+    key, kept = (tape.add("", "Concat", [fresh], fresh.shape, axis=2) for _ in range(2))
+    if group > 1:
+        query = tape.reshape(query, 1, spec.kv_heads, group * tokens, size)
+    query = tape.add("", "Mul", [query], query.shape)
+    scores = tape.matmul(query, tape.transpose(key, 0, 1, 3, 2))
+    scores = tape.softmax(tape.add("", "Add", [scores], scores.shape))
+    mixed = tape.matmul(scores, kept)
+    if group > 1:
+        mixed = tape.reshape(mixed, 1, spec.heads, tokens, size)
+    mixed = tape.reshape(tape.transpose(mixed, 0, 2, 1, 3), tokens, spec.heads * size)
+    return tape.sum(value, tape.linear("out", mixed, spec.width))
+
+
+@lower_block.register
+def _(spec: LanguageHead, tape: Tape, value: Value) -> Value:
+    return tape.reshape(
+        tape.linear("", tape.norm("norm", value, spec.norm), spec.vocabulary), 1, spec.tokens, spec.vocabulary
+    )

@@ -137,6 +137,21 @@ class PatchStem:
 
 
 @dataclass(frozen=True)
+class TokenStem:
+    """Tokens to rows of features by a table, plus a learned position.
+
+    Args:
+        vocabulary: rows of the table.
+        width: features per token.
+        tokens: of a text.
+    """
+
+    vocabulary: int
+    width: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Attention:
     """Pre-norm self-attention with grouped keys and values (Ainslie et al. 2023), input added.
 
@@ -155,6 +170,67 @@ class Attention:
     head_size: int
     tokens: int
     norm: str
+
+
+@dataclass(frozen=True)
+class CausalStem:
+    """Tokens to rows of features by a table, plus the learned position of each; and who may attend to whom.
+
+    Args:
+        vocabulary: rows of the table.
+        width: features per token.
+        context: positions known.
+        group: query heads per key and value head, for which the mask is repeated.
+        tokens: at which the block is lowered; the network itself takes any number up to ``context``.
+        shared: True where the output layer uses the table too.
+    """
+
+    vocabulary: int
+    width: int
+    context: int
+    group: int
+    tokens: int
+    shared: bool
+
+
+@dataclass(frozen=True)
+class CausalAttention:
+    """Pre-norm self-attention to what came before, with grouped keys and values that are kept for later tokens.
+
+    Args:
+        width: features per token.
+        heads: query heads.
+        kv_heads: key and value heads; divides ``heads``.
+        head_size: features per head.
+        tokens: at which the block is lowered, with nothing cached.
+        norm: one of ``NORMS``.
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    tokens: int
+    norm: str
+
+
+@dataclass(frozen=True)
+class LanguageHead:
+    """Norm and the output layer.
+
+    Args:
+        width: features per token.
+        vocabulary: logits per token.
+        norm: one of ``NORMS``.
+        tokens: at which the block is lowered.
+        tied: True where the weights are the stem's table (Press and Wolf 2017).
+    """
+
+    width: int
+    vocabulary: int
+    norm: str
+    tokens: int
+    tied: bool
 
 
 @dataclass(frozen=True)
@@ -198,11 +274,11 @@ class Network:
     """Blocks in the order in which they run.
 
     Args:
-        input_shape: (1, channels, height, width).
+        input_shape: (1, channels, height, width) of pictures, (1, tokens) of texts.
         blocks: name, free of dots and slashes, and its description.
     """
 
-    input_shape: tuple[int, int, int, int]
+    input_shape: tuple[int, ...]
     blocks: tuple[tuple[str, object], ...]
 
 

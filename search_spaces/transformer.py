@@ -1,4 +1,4 @@
-"""Vision transformers: patches, attention with grouped key and value heads, and MLPs."""
+"""Transformers on pictures or texts: patches or tokens, attention with grouped key and value heads, and MLPs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from math import prod
 
 from nas.architecture import Architecture
 from nas.data import Task
-from nas.errors import DegenerateArchitectureError
-from search_spaces.block_space import BlockSpace, require_images
+from nas.errors import ConfigError, DegenerateArchitectureError
+from search_spaces.block_space import BlockSpace, require_task
 from search_spaces.genes import Genes, as_precisions, options_of
 from search_spaces.specs import (
     ACTIVATIONS,
@@ -20,6 +20,7 @@ from search_spaces.specs import (
     Network,
     PatchStem,
     TokenHead,
+    TokenStem,
     require_known,
 )
 
@@ -28,14 +29,15 @@ MIN_TOKENS = 4
 
 @dataclass(eq=False)
 class Transformer(BlockSpace):
-    """Patch embedding, pre-norm layers of attention and MLP, and a pooled head.
+    """Embedding of patches or tokens, pre-norm layers of attention and MLP, and a pooled head.
 
     Every argument but ``task`` is the list of a gene's options. Precision is asked for the stem, for the attention
-    and for the MLP of each layer, and for the head.
+    and for the MLP of each layer, and for the head. Texts are read at a fixed length whose padding is a token like any
+    other, not masked.
 
     Args:
-        task: image classification.
-        resolutions: sides of the square input, pixels.
+        task: image or text classification.
+        resolutions: sides of the square input, pixels; of pictures only, as are the patches.
         patches: sides of a patch, pixels.
         widths: features per token.
         depths: layers.
@@ -47,13 +49,14 @@ class Transformer(BlockSpace):
         norms: of ``layernorm`` and ``rmsnorm``.
         poolings: of ``mean`` and ``attention``.
         precisions: of ``fp32`` and ``int8``.
+        lengths: tokens read of a text; of texts only.
 
     Raises:
         ConfigError: a list is empty, repeats itself, or names what does not exist.
     """
 
     task: Task
-    resolutions: Sequence[int]
+    resolutions: Sequence[int] = ()
     patches: Sequence[int] = (2, 4, 8)
     widths: Sequence[int] = (32, 48, 64, 96)
     depths: Sequence[int] = (2, 3, 4, 5, 6)
@@ -65,12 +68,14 @@ class Transformer(BlockSpace):
     norms: Sequence[str] = NORMS
     poolings: Sequence[str] = POOLINGS
     precisions: Sequence[str] = ("fp32", "int8")
+    lengths: Sequence[int] = ()
     name: str = field(default="transformer", init=False)
 
     def __post_init__(self) -> None:
-        require_images(self.name, self.task)
+        require_task(self.name, self.task, "image_classification", "text_classification")
         for gene in (
-            *("resolutions", "patches", "widths", "depths", "heads", "kv_heads", "head_sizes", "mlp_ratios"),
+            *(("lengths",) if self.reads_text else ("resolutions", "patches")),
+            *("widths", "depths", "heads", "kv_heads", "head_sizes", "mlp_ratios"),
             *("activations", "norms", "poolings"),
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
@@ -78,11 +83,21 @@ class Transformer(BlockSpace):
         require_known("activation", tuple(self.activations), ACTIVATIONS)
         require_known("norm", tuple(self.norms), NORMS)
         require_known("pooling", tuple(self.poolings), POOLINGS)
+        if self.reads_text and min(self.lengths) < MIN_TOKENS:
+            raise ConfigError(f"lengths hold {min(self.lengths)}; expected {MIN_TOKENS} tokens or more")
+
+    @property
+    def reads_text(self) -> bool:
+        """True where the input is tokens, not pictures."""
+        return self.task.kind == "text_classification"
 
     def ask(self, genes: Genes) -> None:
         """Ask for the global genes, then layer by layer."""
-        genes.choose("resolution", self.resolutions)
-        genes.choose("patch", self.patches)
+        if self.reads_text:
+            genes.choose("length", self.lengths)
+        else:
+            genes.choose("resolution", self.resolutions)
+            genes.choose("patch", self.patches)
         genes.choose("width", self.widths)
         genes.choose("heads", self.heads)
         genes.choose("kv_heads", self.kv_heads)
@@ -105,15 +120,16 @@ class Transformer(BlockSpace):
                 value heads do not divide the heads.
         """
         choices = architecture.choices
-        side, patch, width = int(choices["resolution"]), int(choices["patch"]), int(choices["width"])
+        width = int(choices["width"])
         heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
         norm, activation = str(choices["norm"]), str(choices["activation"])
-        tokens = token_count(side, patch)
+        input_shape, stem = self._stem(architecture)
+        tokens = stem.tokens
         if heads % kv_heads:
             raise DegenerateArchitectureError(
                 f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
             )
-        blocks: list[tuple[str, object]] = [("stem", PatchStem(self.task.channels, width, patch, tokens))]
+        blocks: list[tuple[str, object]] = [("stem", stem)]
         for layer in range(int(choices["depth"])):
             hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
             attention = Attention(width, heads, kv_heads, head_size, tokens, norm)
@@ -121,12 +137,28 @@ class Transformer(BlockSpace):
             blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
         head = TokenHead(width, tokens, self.task.classes, norm, str(choices["pooling"]))
         blocks.append(("head", head))
-        return Network((1, self.task.channels, side, side), tuple(blocks))
+        return Network(input_shape, tuple(blocks))
+
+    def _stem(self, architecture: Architecture) -> tuple[tuple[int, ...], PatchStem | TokenStem]:
+        choices, channels = architecture.choices, self.task.channels
+        width = int(choices["width"])
+        if self.reads_text:
+            length = int(choices["length"])
+            return (1, length), TokenStem(self.task.vocabulary, width, length)
+        side, patch = int(choices["resolution"]), int(choices["patch"])
+        return (1, channels, side, side), PatchStem(channels, width, patch, token_count(side, patch))
+
+    def input_size(self, architecture: Architecture) -> tuple[int, ...]:
+        """Return (height, width) of the pictures, or (length,) of the texts, that it reads."""
+        if self.reads_text:
+            return (int(architecture.choices["length"]),)
+        return super().input_size(architecture)
 
     def size(self) -> int:
         """Return how many architectures there are, degenerate ones included."""
         everywhere = (
-            *(self.resolutions, self.patches, self.widths, self.heads, self.kv_heads, self.head_sizes),
+            *((self.lengths,) if self.reads_text else (self.resolutions, self.patches)),
+            *(self.widths, self.heads, self.kv_heads, self.head_sizes),
             *(self.activations, self.norms, self.poolings),
         )
         states = len(self.precisions)

@@ -1,19 +1,19 @@
-"""Pictures at the size that a network reads, kept between candidates because resolutions repeat."""
+"""Samples at the size that a network reads, kept between candidates because sizes repeat."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from nas.data import ImageDataset, Preprocessing
+from nas.data import Dataset, Encoding
 
-_Key = tuple[str, str, int, int]
+_Key = tuple[str, str, tuple[int, ...]]
 
 
 class ResizedSplits:
-    """A cache of resized 8-bit splits; the least recently used go when it grows beyond its limit.
+    """A cache of prepared splits; the least recently used go when it grows beyond its limit.
 
     Args:
         limit_mib: mebibytes kept; the split asked for last is kept even where it alone is larger.
@@ -21,25 +21,25 @@ class ResizedSplits:
 
     def __init__(self, limit_mib: int = 512) -> None:
         self._limit_bytes = limit_mib * 1024 * 1024
-        self._arrays: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()
+        self._arrays: OrderedDict[_Key, NDArray[Any]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._arrays)
 
-    def get(self, dataset: ImageDataset, split: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """Return all pictures of a split, resized by ``preprocessing`` and read-only.
+    def get(self, dataset: Dataset, split: str, encoding: Encoding) -> NDArray[Any]:
+        """Return all samples of a split as ``encoding.prepare`` makes them, read-only.
 
         Args:
             dataset: whose fingerprint keys the cache.
             split: ``train``, ``validation`` or ``test``.
-            preprocessing: its height and width are used, not its mean and deviation.
+            encoding: its key says on what the samples depend: of pictures height and width, not mean and deviation.
 
         Returns:
-            Shape (images, height, width, channels).
+            A row per sample; of pictures shape (images, height, width, channels).
         """
-        key = (dataset.fingerprint, split, preprocessing.height, preprocessing.width)
+        key = (dataset.fingerprint, split, encoding.key)
         if key not in self._arrays:
-            array = preprocessing.resize(dataset.splits[split].images)
+            array = encoding.prepare(dataset.splits[split].samples)
             array.flags.writeable = False
             self._arrays[key] = array
         self._arrays.move_to_end(key)

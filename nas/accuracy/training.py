@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.accuracy.augment import Augmentation
+from nas.accuracy.checkpoint import Checkpoint, restore_optimizer, restore_weights
+from nas.accuracy.lessons import Lesson, make_lesson
 from nas.accuracy.resized import ResizedSplits
-from nas.data import ImageDataset, Preprocessing
-from nas.errors import CandidateError, ConfigError
+from nas.data import Dataset, Encoding
+from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.protocols import DeviceGate
 
 AUGMENTS = ("none", "crop", "crop_flip")
-_VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class EpochRecord:
         epoch: counted from 1.
         loss: mean training loss, label smoothing included.
         learning_rate: of its last step.
-        accuracy: on the validation pictures, 0 to 1.
+        accuracy: on the validation samples, 0 to 1; of a language model the share of next tokens that it puts first.
         seconds: spent in steps and validation, waits for the gate left out.
+        perplexity: of a language model, per token on the validation text; else None.
     """
 
     epoch: int
@@ -44,6 +47,12 @@ class EpochRecord:
     learning_rate: float
     accuracy: float
     seconds: float
+    perplexity: float | None = None
+
+    @property
+    def merit(self) -> float:
+        """By what epochs are compared, larger is better."""
+        return self.accuracy if self.perplexity is None else -self.perplexity
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class TrainingResult:
         stopped_early: True if fewer epochs ran than the recipe has.
         stop_reason: ``patience``, ``deadline`` or empty.
         best_epoch: epoch whose weights were kept, counted from 1.
+        perplexity_fp32: of the language model left behind, per token on the validation text; else None.
     """
 
     accuracy_fp32: float
@@ -67,6 +77,7 @@ class TrainingResult:
     stopped_early: bool = False
     stop_reason: str = ""
     best_epoch: int = 0
+    perplexity_fp32: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -142,39 +153,59 @@ class ShortTraining:
     def train(
         self,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
+        dataset: Dataset,
+        preprocessing: Encoding,
         seed: int,
         gate: DeviceGate | None = None,
         resized: ResizedSplits | None = None,
+        until: int | None = None,
+        checkpoint: Path | None = None,
     ) -> TrainingResult:
         """Train ``module`` in place and leave it in eval mode with the weights that were kept.
 
-        The same module weights, data, recipe, seed and threads give the same result; torch's global random state is
-        as before afterwards.
+        The same module weights, data, recipe, seed and threads give the same result, also where a training stopped at
+        a checkpoint and went on; torch's global random state is as before afterwards.
 
         Args:
-            module: classifier of (batch, channels, height, width) into (batch, classes).
-            dataset: its ``train`` and ``validation`` pictures are used.
-            preprocessing: size and normalisation of the input.
+            module: classifier of (batch, channels, height, width) or (batch, tokens) into (batch, classes).
+            dataset: its ``train`` and ``validation`` splits are used.
+            preprocessing: from the samples to the input.
             seed: of the order, the augmentation and the module's own randomness such as dropout.
             gate: held in ``training()`` around each step, so that nobody trains while a candidate is timed.
-            resized: cache of resized pictures shared with others; None keeps one of its own.
+            resized: cache of prepared samples shared with others; None keeps one of its own.
+            until: stop after this epoch of the schedule, counted from 1; None trains to its end.
+            checkpoint: file to go on from where it exists, and to write when ``until`` stops the training; None
+                starts afresh and writes nothing.
 
         Raises:
+            ModelFileError: the checkpoint is damaged, or of another recipe or network.
             CandidateError: ``nan`` when a loss, gradient or output is not finite, ``degenerate`` without trainable
                 weights, ``error`` for outputs of a wrong shape.
         """
+        if until is not None and not 1 <= until <= self.epochs:
+            raise ConfigError(f"training until epoch {until}; expected 1 to {self.epochs}, the epochs of the recipe")
         cache = self._resized if resized is None else resized
-        pictures = {split: cache.get(dataset, split, preprocessing) for split in ("train", "validation")}
+        lesson = make_lesson(dataset, preprocessing, cache, self.augmentation)
         with _threads(self.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                return _Run(self, module, dataset, preprocessing, pictures, seed, gate).train()
+                run = _Run(self, module, lesson, seed, gate)
+                if checkpoint is not None and checkpoint.is_file():
+                    run.go_on(checkpoint)
+                return run.train(until, checkpoint)
             finally:
                 module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
                 module.zero_grad(set_to_none=True)
                 module.eval()
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is varied at random in pictures."""
+        return Augmentation(
+            crop=0.0 if self.augment == "none" else self.crop_share,
+            flip=self.augment == "crop_flip",
+            cutout=self.cutout_share,
+        )
 
     def rate(self, position: float, epochs: float) -> float:
         """Return the learning rate at a position counted in epochs, for a run of ``epochs``."""
@@ -216,17 +247,13 @@ class _Run:
         self,
         recipe: ShortTraining,
         module: nn.Module,
-        dataset: ImageDataset,
-        preprocessing: Preprocessing,
-        pictures: dict[str, NDArray[np.uint8]],
+        lesson: Lesson,
         seed: int,
         gate: DeviceGate | None,
     ) -> None:
         self._recipe = recipe
         self._module = module
-        self._dataset = dataset
-        self._preprocessing = preprocessing
-        self._pictures = pictures
+        self._lesson = lesson
         self._rng = np.random.default_rng(seed)
         self._gate = gate
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -234,41 +261,81 @@ class _Run:
         groups = parameter_groups(module, recipe.weight_decay)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
-        self._augmentation = Augmentation(
-            crop=0.0 if recipe.augment == "none" else recipe.crop_share,
-            flip=recipe.augment == "crop_flip",
-            cutout=recipe.cutout_share,
-        )
-        self._fill = np.rint(np.asarray(dataset.mean) * 255.0).astype(np.uint8)
         self._epochs = recipe.epochs
         self._seconds = 0.0
         self._history: list[EpochRecord] = []
+        self._best, self._best_epoch, self._reason = -math.inf, 0, ""
+        self._best_state: dict[str, Tensor] = {}
 
-    def train(self) -> TrainingResult:
-        best, best_epoch, best_state, reason = -1.0, 0, {}, ""
-        while len(self._history) < self._epochs:
+    def go_on(self, path: Path) -> None:
+        """Take up what a checkpoint holds.
+
+        Raises:
+            ModelFileError: it is damaged, or of another recipe or network.
+        """
+        kept = Checkpoint.load(path)
+        facts = kept.facts
+        if facts["recipe"] != self._recipe.key:
+            raise ModelFileError(f"{path} was written by recipe {facts['recipe']}; this one is {self._recipe.key}")
+        restore_weights(self._module, kept.weights, path)
+        restore_optimizer(self._optimizer, kept.optimizer)
+        torch.set_rng_state(kept.random)
+        self._rng.bit_generator.state = facts["order"]
+        self._history = [EpochRecord(**record) for record in facts["history"]]
+        self._best, self._best_epoch = facts["best"], facts["best_epoch"]
+        self._best_state = dict(kept.best or kept.weights)
+        self._epochs, self._seconds, self._reason = facts["epochs"], facts["seconds"], facts["reason"]
+
+    def _keep(self, path: Path) -> None:
+        """Write the state after the last epoch, before the best weights take its place."""
+        last = self._best_epoch == len(self._history)
+        Checkpoint(
+            weights=self._module.state_dict(),
+            best={} if last else self._best_state,
+            optimizer=self._optimizer.state_dict()["state"],
+            random=torch.get_rng_state(),
+            facts={
+                "recipe": self._recipe.key,
+                "order": self._rng.bit_generator.state,
+                "history": [asdict(record) for record in self._history],
+                "best": self._best,
+                "best_epoch": self._best_epoch,
+                "epochs": self._epochs,
+                "seconds": self._seconds,
+                "reason": self._reason,
+            },
+        ).save(path)
+
+    def train(self, until: int | None = None, checkpoint: Path | None = None) -> TrainingResult:
+        stop = self._recipe.epochs if until is None else until
+        while len(self._history) < min(self._epochs, stop) and self._reason != "patience":
             record = self._epoch()
             self._history.append(record)
             last = len(self._history) == self._epochs
-            if record.accuracy > best or (last and record.accuracy >= best):
-                best, best_epoch = record.accuracy, record.epoch
-                best_state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
-            elif self._recipe.patience is not None and record.epoch - best_epoch >= self._recipe.patience:
-                reason = "patience"
+            if record.merit > self._best or (last and record.merit >= self._best):
+                self._best, self._best_epoch = record.merit, record.epoch
+                state = self._module.state_dict()
+                self._best_state = {name: tensor.detach().clone() for name, tensor in state.items()}
+            elif self._recipe.patience is not None and record.epoch - self._best_epoch >= self._recipe.patience:
+                self._reason = "patience"
                 break
             if self._fit_into_deadline():
-                reason = "deadline"
-        if best_epoch != len(self._history):
-            self._module.load_state_dict(best_state)
-        early = len(self._history) < self._recipe.epochs
+                self._reason = "deadline"
+        if checkpoint is not None and until is not None:
+            self._keep(checkpoint)
+        if self._best_epoch != len(self._history):
+            self._module.load_state_dict(self._best_state)
+        early = len(self._history) < min(self._recipe.epochs, stop)
+        kept = self._history[self._best_epoch - 1]
         return TrainingResult(
-            accuracy_fp32=best,
+            accuracy_fp32=kept.accuracy,
+            perplexity_fp32=kept.perplexity,
             epochs_run=len(self._history),
             seconds=self._seconds,
             history=tuple(self._history),
-            stopped_early=early or reason == "deadline",
-            stop_reason=reason,
-            best_epoch=best_epoch,
+            stopped_early=early or self._reason == "deadline",
+            stop_reason=self._reason,
+            best_epoch=self._best_epoch,
         )
 
     def _fit_into_deadline(self) -> bool:
@@ -285,7 +352,7 @@ class _Run:
 
     def _epoch(self) -> EpochRecord:
         began, done = self._seconds, len(self._history)
-        count, size = len(self._pictures["train"]), self._recipe.batch_size
+        count, size = self._lesson.count, self._recipe.batch_size
         order = self._rng.permutation(count)
         steps = max(count // size, 1)
         losses: list[float] = []
@@ -297,18 +364,21 @@ class _Run:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             losses.append(self._step(order[step * size : (step + 1) * size]))
-        accuracy = self._validate()
-        return EpochRecord(done + 1, float(np.mean(losses)), rate, accuracy, self._seconds - began)
+        accuracy, perplexity = self._validate()
+        return EpochRecord(done + 1, float(np.mean(losses)), rate, accuracy, self._seconds - began, perplexity)
 
     def _step(self, chosen: NDArray[np.int64]) -> float:
         with self._turn():
-            batch = self._augmentation.draw(self._pictures["train"], chosen, self._fill, self._rng)
-            targets = torch.from_numpy(self._dataset.splits["train"].labels[chosen])
+            inputs, targets = self._lesson.batch(chosen, self._rng)
             self._optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._recipe.bf16):
-                logits = self._module(self._input(batch))
-            self._check_shape(logits, len(chosen))
-            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=self._recipe.label_smoothing)
+                logits = self._module(self._input(inputs))
+            self._check_shape(logits, targets)
+            loss = functional.cross_entropy(
+                logits.float().flatten(0, -2),
+                torch.from_numpy(targets).flatten(),
+                label_smoothing=self._recipe.label_smoothing,
+            )
             value = loss.item()
             if not math.isfinite(value):
                 raise CandidateError("nan", f"training loss is {value} in epoch {len(self._history) + 1}")
@@ -319,25 +389,30 @@ class _Run:
             self._optimizer.step()
         return value
 
-    def _validate(self) -> float:
-        pictures, labels = self._pictures["validation"], self._dataset.splits["validation"].labels
+    def _validate(self) -> tuple[float, float | None]:
+        """Return the share of right answers and, of a language model, the perplexity."""
         self._module.eval()
-        right = 0
-        for start in range(0, len(pictures), _VALIDATION_BATCH):
-            part = pictures[start : start + _VALIDATION_BATCH]
+        right, total, nats = 0, 0, 0.0
+        for start in range(0, self._lesson.held_out, self._lesson.validation_batch):
             with self._turn(), torch.inference_mode():
-                logits = self._module(self._input(part))
-                self._check_shape(logits, len(part))
+                inputs, targets = self._lesson.validation(start, start + self._lesson.validation_batch)
+                logits = self._module(self._input(inputs))
+                self._check_shape(logits, targets)
                 if not torch.isfinite(logits).all():
                     raise CandidateError("nan", f"outputs are not finite after epoch {len(self._history) + 1}")
-                right += int((logits.argmax(dim=1).numpy() == labels[start : start + len(part)]).sum())
-        return right / len(labels)
+                right += int((logits.argmax(dim=-1).numpy() == targets).sum())
+                total += targets.size
+                if self._lesson.metric == "perplexity":
+                    flat = torch.from_numpy(targets).flatten()
+                    nats += functional.cross_entropy(logits.flatten(0, -2), flat, reduction="sum").item()
+        return right / total, math.exp(nats / total) if self._lesson.metric == "perplexity" else None
 
-    def _input(self, batch: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(self._preprocessing.normalize(batch)).contiguous(memory_format=self._layout)
+    def _input(self, batch: NDArray[Any]) -> Tensor:
+        inputs = torch.from_numpy(batch)
+        return inputs.contiguous(memory_format=self._layout) if inputs.ndim == 4 else inputs
 
-    def _check_shape(self, logits: Tensor, count: int) -> None:
-        expected = (count, len(self._dataset.classes))
+    def _check_shape(self, logits: Tensor, targets: NDArray[np.int64]) -> None:
+        expected = (*targets.shape, self._lesson.classes)
         if tuple(logits.shape) != expected:
             raise CandidateError("error", f"output of shape {tuple(logits.shape)}; expected {expected}")
 

@@ -6,12 +6,10 @@ inside a fork of torch's random state. A larger score is better.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
+from nas.accuracy.scratch import scratch
 from nas.errors import CandidateError, ConfigError, unknown_name
 from nas.graph import Graph
 from nas.protocols import AccuracyProxy
@@ -35,14 +35,6 @@ _RECTIFIERS = frozenset(
         *("hardtanh", "hardtanh_"),  # how nn.ReLU6 runs
     ]
 )
-
-
-@contextmanager
-def _scratch(module: nn.Module) -> Iterator[nn.Module]:
-    """Give a copy of the module, with torch's random state forked and seeded the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield copy.deepcopy(module)
 
 
 class Params:
@@ -67,10 +59,10 @@ class Macs:
     def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
         """Return the multiply-accumulates of the first picture; labels are not read."""
         # The fused attention kernels of the CPU are unknown to the counter; the plain one is two matmuls.
-        with _scratch(module) as scratch, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            scratch.eval()
+        with scratch(module) as twin, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            twin.eval()
             with FlopCounterMode(display=False) as counter:
-                scratch(images[:1])
+                twin(images[:1])
         return float(counter.get_total_flops()) / 2.0
 
 
@@ -91,20 +83,21 @@ class Synflow:
         Raises:
             CandidateError: ``degenerate`` if no flow reaches the output, ``nan`` if it overflows even in float64.
         """
-        with _scratch(module) as scratch:
-            scratch.double().eval()
-            scratch.zero_grad(set_to_none=True)
+        with scratch(module) as twin:
+            twin.double().eval()
+            twin.zero_grad(set_to_none=True)
             with torch.no_grad():
-                for parameter in scratch.parameters():
+                for parameter in twin.parameters():
                     parameter.requires_grad_(True).abs_()
-            for layer in scratch.modules():
+            for layer in twin.modules():
                 if _is_norm(layer):
                     layer.register_forward_hook(_pass_through)
-            ones = torch.ones((1, *images.shape[1:]), dtype=torch.float64)
-            scratch(ones).sum().backward()
+            # Tokens have no magnitude: the flow starts at the embeddings of one text.
+            ones = images[:1] if not images.is_floating_point() else torch.ones((1, *images.shape[1:])).double()
+            twin(ones).sum().backward()
             flow = sum(
                 float((parameter.grad * parameter.detach()).abs().sum())
-                for parameter in scratch.parameters()
+                for parameter in twin.parameters()
                 if parameter.grad is not None and parameter.ndim >= 2
             )
         if not math.isfinite(flow):
@@ -150,13 +143,13 @@ class Naswot:
             CandidateError: ``degenerate`` for a network without a rectifier, ``nan`` if its activations are not finite.
         """
         batch = images[: self._pictures]
-        with _scratch(module) as scratch, torch.no_grad():
-            scratch.train()
-            for layer in scratch.modules():
+        with scratch(module) as twin, torch.no_grad():
+            twin.train()
+            for layer in twin.modules():
                 if "dropout" in type(layer).__name__.lower():
                     layer.eval()
             with _SignKernel(len(batch)) as seen:
-                scratch(batch)
+                twin(batch)
         if seen.units == 0:
             raise CandidateError("degenerate", "NASWOT reads activation patterns and the network has no activation")
         kernel = seen.kernel + np.eye(len(batch))
@@ -196,7 +189,13 @@ class _SignKernel(TorchFunctionMode):
         self.units += units
 
 
-PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs)}
+PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
+    proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs, JacobianCovariance, Snip, GradientNorm, Dss)
+}
+
+
+# Proxies of a user's own, by name, that a config of this process made.
+_OWN: dict[str, AccuracyProxy] = {}
 
 
 @dataclass(frozen=True)
@@ -218,6 +217,8 @@ def make_proxy(name: str) -> AccuracyProxy:
     Raises:
         ConfigError: unknown name, with the closest known one.
     """
+    if name in _OWN:
+        return _OWN[name]
     if name not in PROXIES:
         raise unknown_name("proxy", name, PROXIES)
     return PROXIES[name]()
@@ -246,7 +247,7 @@ def score_all(
         module: network with fresh weights.
         images: normalised pictures, shape (batch, channels, height, width).
         labels: shape (batch,).
-        names: of ``synflow``, ``naswot``, ``params``, ``macs``.
+        names: keys of ``PROXIES``.
         graph: the lowered network, from which ``params`` (norms folded) and ``macs`` are then read instead of counted.
 
     Raises:
@@ -260,12 +261,24 @@ class ZeroCost:
     """Stands in for training in a search that ranks by one proxy alone; its metric is ``proxy_score``.
 
     Args:
-        proxy: ``synflow``, ``naswot``, ``params`` or ``macs``.
+        proxy: a key of ``PROXIES``, such as ``naswot``, or a proxy of a user's own.
+
+    Raises:
+        ConfigError: an unknown name, or a proxy of one's own without a name, or under one of ours.
     """
 
-    def __init__(self, proxy: str = "naswot") -> None:
-        make_proxy(proxy)
-        self.proxy = proxy
+    def __init__(self, proxy: str | AccuracyProxy = "naswot") -> None:
+        if isinstance(proxy, str):
+            make_proxy(proxy)
+            self.proxy = proxy
+            return
+        name = getattr(proxy, "name", None)
+        if not isinstance(name, str) or not name.isidentifier() or name in PROXIES or not hasattr(proxy, "score"):
+            raise ConfigError(
+                f"proxy {type(proxy).__name__} has the name {name!r}; expected a word of its own, beside a method score"
+            )
+        _OWN[name] = proxy
+        self.proxy = name
 
     @property
     def key(self) -> str:

@@ -56,10 +56,13 @@ def _help(command: Command) -> int:
 
 def _run(command: Command) -> int:
     from nas.config import compose
-    from nas.config.paths import own_config_dir
+    from nas.config.instantiate import allow_files
+    from nas.config.paths import own_config_dir, own_files
 
     own = own_config_dir(command.config_dir) if command.config_dir else None
-    request = compose.Request(command.verb, command.overrides, own)
+    plugins = own_files(command.plugins, own)
+    allow_files(plugins)
+    request = compose.Request(command.verb, command.overrides, own, plugins=plugins)
     if command.cfg:
         print(compose.show(request, command.package, command.resolve), end="")
         return 0
@@ -77,12 +80,15 @@ def _run(command: Command) -> int:
             worst = max(worst, _report(error))
         if worst == _INTERRUPTED:
             break
+    compare = getattr(importlib.import_module(f"nas.cli.{command.verb}"), "compare", None)
+    if compare is not None:
+        compare([config for config, _ in jobs])
     return worst
 
 
 def _run_verb(verb: str, config: dict[str, Any]) -> int:
     try:
-        return int(importlib.import_module(f"nas.cli.{verb}").run(config))
+        return int(importlib.import_module(f"nas.cli.{verb.replace('-', '_')}").run(config))
     except KeyboardInterrupt:
         how = _how_to_resume(config) if verb == "search" else ""
         print(f"\nnas {verb}: interrupted.{how}", file=sys.stderr)

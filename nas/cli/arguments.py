@@ -10,8 +10,11 @@ from pathlib import Path
 from nas.config.schema import ROOTS
 from nas.errors import ConfigError, closest, unknown_name
 
-# Key that a word without "=" fills, per verb.
-POSITIONAL = {"front": "study", "export": "study", "profile": "model"}
+# Keys that words without "=" fill, per verb, in their order.
+POSITIONAL = {"front": ("study",), "export": ("study",), "profile": ("model",), "new": ("kind", "name")}
+
+# Keys that are written otherwise, per verb: conf/space/ holds search spaces, and Hydra takes "space" for that group.
+WRITTEN = {"score-latency": {"space": "encoding"}}
 
 _SWITCHES = {
     "-h": "help",
@@ -29,6 +32,7 @@ _VALUED = {
     "--package": "package",
     "-cd": "config_dir",
     "--config-dir": "config_dir",
+    "--plugin": "plugin",
 }
 
 
@@ -46,6 +50,7 @@ class Command:
         package: the part of the config to show.
         resolve: show values instead of interpolations.
         config_dir: a user's own folder of configs.
+        plugins: Python files of a user's own whose classes her configs may name.
     """
 
     verb: str = ""
@@ -57,6 +62,7 @@ class Command:
     package: str | None = None
     resolve: bool = False
     config_dir: str | None = None
+    plugins: tuple[str, ...] = ()
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -90,6 +96,7 @@ def parse(words: Sequence[str]) -> Command:
         package=values.get("package"),
         resolve="resolve" in switches,
         config_dir=values.get("config_dir"),
+        plugins=tuple(values["plugin"].split(",")) if "plugin" in values else (),
     )
 
 
@@ -111,7 +118,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], set[str], dict[str, str]]:
                 raise ConfigError(
                     f"{flag} needs a value, such as {flag} {'job' if _VALUED[flag] == 'cfg' else 'PATH'}."
                 )
-            values[_VALUED[flag]] = given
+            known = values.get("plugin") if flag == "--plugin" else None
+            values[_VALUED[flag]] = f"{known},{given}" if known else given
         else:
             raise _unknown_flag(flag, value)
     return plain, switches, values
@@ -135,17 +143,20 @@ def _verb(word: str) -> str:
 
 def _override(verb: str, words: Sequence[str]) -> list[str]:
     """Return the overrides, a word without ``=`` turned into the one that it fills."""
-    overrides, filled = [], ""
+    overrides, filled = [], list[str]()
     for word in words:
         if not _is_positional(word):
-            overrides.append(word)
+            key, equals, value = word.partition("=")
+            overrides.append(f"{WRITTEN.get(verb, {}).get(key, key)}{equals}{value}")
         elif verb not in POSITIONAL:
             raise ConfigError(f"nas {verb} takes no file; '{word}' is no key=value.{_guess(verb, word)}")
-        elif filled:
-            raise ConfigError(f"nas {verb} takes one {POSITIONAL[verb]}; got '{filled}' and '{word}'.")
+        elif len(filled) == len(POSITIONAL[verb]):
+            takes = " and ".join(f"one {key}" for key in POSITIONAL[verb])
+            given = " and ".join(f"'{one}'" for one in [*filled, word])
+            raise ConfigError(f"nas {verb} takes {takes}; got {given}.")
         else:
-            filled = word
-            overrides.append(f"{POSITIONAL[verb]}={quote(word)}")
+            overrides.append(f"{POSITIONAL[verb][len(filled)]}={quote(word)}")
+            filled.append(word)
     return overrides
 
 

@@ -14,10 +14,13 @@ from nas.config.paths import conf_dir, group_members
 
 VERBS = {
     "search": ("", "find networks that are accurate and fast on a device, and export the one that ships"),
+    "plan": ("", "say what a search would spend and whether its limits leave anything, without searching"),
     "front": ("STUDY", "show the front of a finished search, and decide it again"),
     "profile": ("MODEL", "time any ONNX file on this machine, as a whole and per operator"),
     "export": ("STUDY", "write the folder that ships, after scoring and timing it again"),
+    "new": ("KIND NAME", "write a first version of a space, proxy, runtime or device of your own, with its test"),
     "devices": ("", "say what this machine and the configured devices are and offer"),
+    "score-latency": ("", "hold architectures of a table of measurements out, and score predictions of their cost"),
 }
 
 _EXAMPLES = {
@@ -28,16 +31,25 @@ _EXAMPLES = {
         "nas search -m seed=0,1,2 space=convnet,transformer",
         "nas search resume=STUDY budget=200",
     ),
+    "plan": ("nas plan", "nas plan space=transformer limits.macs=2000000 budget=100", "nas plan plan.trial=false"),
     "front": ("nas front STUDY", "nas front STUDY rule=best_under_2ms", "nas front STUDY bounds.latency_ms=1.5"),
     "profile": ("nas profile model.onnx", "nas profile model.onnx runs=200 save=times.json"),
     "export": ("nas export STUDY", "nas export STUDY trial=17 to=model_17"),
+    "new": ("nas new space my_space", "nas new proxy my_proxy to=mine"),
     "devices": ("nas devices", "nas devices device=rpi5 output=json"),
+    "score-latency": (
+        "nas score-latency table=cells.parquet space=nasbench201 target=latency_ms",
+        "nas score-latency table=cells.parquet space=nasbench201 target=energy_mj latency=latency_ms",
+        "nas score-latency table=cells.parquet space=nasbench201 target=new_ms transfer_from=[a_ms,b_ms] train=10",
+        "nas score-latency table=models.csv space=hat target=latency_mean_encoder+latency_mean_decoder train=1600",
+    ),
 }
 
 _FLAGS = {
     "-m, --multirun": "one run per combination of values: seed=0,1 space=toy,convnet",
     "--cfg job": "print the composed config and stop (--package KEY for a part, --resolve for values)",
     "--config-dir DIR": "configs of your own, as DIR/GROUP/NAME.yaml",
+    "--plugin FILE.py": "a Python file of your own whose classes your configs may name; nas new makes a first one",
     "-h, --help": "after a verb: its groups and keys",
     "-V, --version": "print the version",
 }
@@ -105,13 +117,16 @@ def _groups(verb: str, own: Path | None) -> list[tuple[str, str]]:
 
 def default_members(verb: str) -> dict[str, str]:
     """Return group to default member, as the defaults list of ``conf/VERB.yaml`` has them."""
-    text = (conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8")
+    text = (conf_dir() / f"{'search' if verb == 'plan' else verb}.yaml").read_text(encoding="utf-8")
     return dict(re.findall(r"^  - (\w+): (\w+)", text, flags=re.MULTILINE))
 
 
 def _keys(verb: str) -> list[tuple[str, str]]:
     rows = schema.keys(verb).items()
-    return [(f"{name}.KEY=" if default == {} else f"{name}={_shown(default)}", text) for name, (default, text) in rows]
+    return [
+        (f"{name}.KEY=" if isinstance(default, dict) else f"{name}={_shown(default)}", text)
+        for name, (default, text) in rows
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -13,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.config.report import SearchReport
-from nas.evaluation import Evaluation
+from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
-from nas.search.driver import SearchStatus
 from nas.search.front import Members
+from nas.search.status import SearchStatus
 
 _SHOWN_MEMBERS = 12
 
@@ -86,8 +87,13 @@ class LiveProgress:
         )
 
 
-def front_table(front: Members, objectives: tuple[Objective, ...], shipped: int | None = None) -> Table:
-    """Return the front as a table; the shipped member is marked."""
+def front_table(
+    front: Members,
+    objectives: tuple[Objective, ...],
+    shipped: int | None = None,
+    baselines: Sequence[Baseline] = (),
+) -> Table:
+    """Return the front as a table; the shipped member is marked, and baselines follow, which are no members."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trial", justify="right")
     for objective in objectives:
@@ -109,6 +115,12 @@ def front_table(front: Members, objectives: tuple[Objective, ...], shipped: int 
         style = "bold green" if number == shipped else ""
         mark = f"{number} *" if number == shipped else str(number)
         table.add_row(mark, *cells, _precision(evaluation), evaluation.architecture.id, style=style)
+    for baseline in baselines:
+        cells = [show(objective.metric, baseline.values.get(objective.metric, math.nan)) for objective in objectives]
+        if "latency_ms" in metrics:
+            cells.append(_spread(baseline) if "latency_ms" in baseline.values else "-")
+        cells += [show(name, baseline.values.get(name, math.nan)) for name in extra]
+        table.add_row("baseline", *cells, baseline.precision, baseline.name, style="cyan")
     return table
 
 
@@ -129,7 +141,7 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     volume = f", hypervolume {report.hypervolume:.4f}" if math.isfinite(report.hypervolume) else ""
     console.print(f"\nFront of {report.study}: {len(report.front)} members{volume}", style="bold", highlight=False)
-    console.print(front_table(report.front, report.objectives, report.shipped))
+    console.print(front_table(report.front, report.objectives, report.shipped, report.baselines))
     print_lines = [f"trials: {counts} in {_clock(report.elapsed_s)}" + (f"; {report.ended}" if report.ended else "")]
     print_lines += [f"note: {note}" for note in report.notes]
     print_lines.append(f"rule {report.rule}: {report.reason}")
@@ -141,7 +153,7 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _spread(evaluation: Evaluation) -> str:
+def _spread(evaluation: Evaluation | Baseline) -> str:
     origin = evaluation.provenance.get("latency_ms", {})
     if origin.get("provenance") == "measured":
         return f"±{origin['spread']:.2g}" + (" !" if origin.get("disturbed") else "")

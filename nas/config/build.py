@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.config.baselines import make_baseline_job, read_requests, run_baselines
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
@@ -21,20 +22,24 @@ from nas.errors import CandidateError, ConfigError, ExportError, MeasurementErro
 from nas.evaluate import Trainer
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
+from nas.executor.worker import Factory
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
 from nas.search.drift import retime_drifted
-from nas.search.driver import Driver, Observer, SearchLimits, SearchStatus
+from nas.search.driver import Driver
 from nas.search.front import (
     resolve_references,
     snapshot_of,
     study_objectives,
 )
+from nas.search.knowledge import problem_of
 from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
 from nas.search.settle import settle_front
 from nas.search.shipping import Shipper
+from nas.search.status import Observer, SearchLimits, SearchStatus
+from nas.search.worst import Threshold
 from nas.store import StudyStore
 
 _TRACKING_PAUSE_S = 5.0
@@ -64,6 +69,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
             finally:
                 executor.close()
             notes = [*parts.dataset.notes, *_settle(parts, store)]
+            run_baselines(parts, store, partial(_executor, parts, make_baseline_job), notes)
             if mirror.error:
                 notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")
             shipper = _shipper(parts, store)
@@ -75,6 +81,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         finally:
             tracker.update(snapshot_of(store, folder))
             line = tracker.close(_TRACKING_CLOSE_S)
+            store.put("tracking", line)
         return report_of(store, folder, config["rule"], ended, shipped, reason, notes, line)
 
 
@@ -147,7 +154,8 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     """Check what can be checked before anything is spent, and note what the study is."""
     parts = Parts(config, folder)
     parts.check_sources()
-    make_sampler(config["sampler"]["name"], 0, config["sampler"].get("options"))
+    _sampler(parts, 0)
+    read_requests(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -161,6 +169,8 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("device", _device_facts(parts))
     store.put("data", parts.dataset.fingerprint)
     store.put("finished", False)
+    for name, content in parts.dataset.study_files.items():
+        (folder / name).write_text(content, encoding="utf-8")
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
 
@@ -202,7 +212,7 @@ def _driver(
         study=config["study"],
         screen=parts.screen,
         objectives=parts.objectives,
-        make_sampler=partial(_sampler, config["sampler"]),
+        make_sampler=partial(_sampler, parts),
         key_of=parts.key_of,
         store=store,
         executor=executor,
@@ -210,15 +220,19 @@ def _driver(
         seed=int(config["seed"]),
         mirror=mirror,
         observers=(*observers, _Feeder(tracker, store, folder)),
+        halving=parts.halving,
+        threshold=Threshold(config.get("drop_worst", {})),
     )
     return driver, executor, mirror
 
 
-def _sampler(node: Mapping[str, Any], seed: int) -> Any:
-    return make_sampler(node["name"], seed, node.get("options"))
+def _sampler(parts: Parts, seed: int) -> Any:
+    node = parts.config["sampler"]
+    problem = problem_of(parts.screen, parts.config["cost"]["mode"] == "predicted")
+    return make_sampler(node["name"], seed, node.get("options"), problem)
 
 
-def _executor(parts: Parts) -> Executor:
+def _executor(parts: Parts, factory: Factory = make_job) -> Executor:
     node = parts.config["executor"]
     payload = {
         "config": dict(parts.config),
@@ -226,9 +240,9 @@ def _executor(parts: Parts) -> Executor:
         "objectives": [asdict(objective) for objective in parts.objectives],
     }
     if node["kind"] == "in_process":
-        return InProcessExecutor(make_job(payload))
+        return InProcessExecutor(factory(payload))
     return SpawnedExecutor(
-        make_job,
+        factory,
         payload,
         workers=node["workers"],
         memory_limit_mib=node["memory_limit_mib"],

@@ -42,19 +42,22 @@ class Request:
         overrides: in Hydra's grammar.
         own: a user's own folder of configs, absolute, or None.
         swept: root keys that a multirun varies.
+        plugins: Python files of a user's own, absolute, whose classes the config may name.
     """
 
     verb: str
     overrides: tuple[str, ...] = ()
     own: Path | None = None
     swept: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
 
 def resolve(request: Request) -> dict[str, Any]:
     """Return the config as plain containers, interpolations resolved.
 
     Besides the keys of the schema it holds ``choices`` (group to the name chosen), ``overrides`` (as given) and
-    ``config_dir`` (a user's own folder or None), and a search's ``study`` has a name unless ``resume`` is given.
+    ``config_dir`` (a user's own folder or None), ``plugins`` (files of her own), and a
+    search's ``study`` has a name unless ``resume`` is given.
 
     Raises:
         ConfigError: an unknown key, group or name, a value of a wrong type or beyond its limits, or a missing one.
@@ -72,6 +75,7 @@ def resolve(request: Request) -> dict[str, Any]:
     schema.check(request.verb, result)
     result["choices"] = choices
     result["overrides"] = list(request.overrides)
+    result["plugins"] = list(request.plugins)
     result["config_dir"] = str(request.own) if request.own else None
     if request.verb == "search" and result["study"] is None and result["resume"] is None:
         result["study"] = study_name(result, request.swept)

@@ -2,18 +2,21 @@
 
 ``hydra.utils.instantiate`` calls whatever a config names (``numpy.load`` with its pickles, ``Path.unlink``); here the
 dotted path must begin with an allowed package before anything is imported, and must end at a public class that was
-defined in one.
+defined in one. A file of a user's own joins them when the command line names it (``--plugin my_space.py``); no config
+can do that.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from nas.errors import ConfigError, closest
@@ -26,6 +29,39 @@ FUNCTIONS = frozenset({"nas.measure.devices.make_device"})
 PLUGIN_GROUP = "hwnas.plugins"
 
 _TARGET = "_target_"
+# Module name to the file of a user's own that the command line named.
+_FILES: dict[str, Path] = {}
+
+
+def allow_files(files: Iterable[str | Path]) -> None:
+    """Let configs of this process, and of those that it spawns, name the classes of some Python files.
+
+    The files' folders go to the end of the search path, so that a file's own neighbours can be imported too.
+
+    Raises:
+        ConfigError: no such file, or a name that is no identifier or one that a package of ours has.
+    """
+    for given in files:
+        path = Path(given).expanduser().resolve()
+        name = path.stem
+        if path.suffix != ".py" or not path.is_file():
+            raise ConfigError(f"--plugin {given} is no file; expected a Python file of your own, such as my_space.py.")
+        if not name.isidentifier() or name.startswith("_") or name in OUR_PACKAGES:
+            raise ConfigError(f"--plugin {given}: '{name}' cannot be a module's name here; rename the file.")
+        _FILES[name] = path
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+
+
+def check_target(node: Any, path: str, plugins: Sequence[str] = ()) -> Any:
+    """Return the class that a node's ``_target_`` names, without making anything.
+
+    Raises:
+        ConfigError: the target is absent, not allowed, or does not exist.
+    """
+    if not isinstance(node, Mapping) or _TARGET not in node:
+        raise ConfigError(f"{path} has no {_TARGET}, so there is nothing to make.")
+    return _locate(node[_TARGET], tuple(plugins), _join(path, _TARGET))
 
 
 def instantiate(node: Any, plugins: Sequence[str] = (), path: str = "", **extra: Any) -> Any:
@@ -87,13 +123,14 @@ def _is_in(name: str, packages: Sequence[str]) -> bool:
 def _is_allowed(name: str, plugins: Sequence[str]) -> bool:
     if _is_in(name, NOT_CONSTRUCTIBLE):
         return False
-    return _is_in(name, OUR_PACKAGES) or _is_in(name, plugins) or _is_in(name, _registered())
+    return any(_is_in(name, packages) for packages in (OUR_PACKAGES, plugins, _registered(), tuple(_FILES)))
 
 
 def _refusal(path: str, target: Any, why: str) -> ConfigError:
     return ConfigError(
         f"{path}={target} is refused: {why}. A config may name public classes of {', '.join(OUR_PACKAGES)} and of "
-        f"plug-ins registered under the entry point group '{PLUGIN_GROUP}'."
+        f"plug-ins registered under the entry point group '{PLUGIN_GROUP}', or of a file of your own that the command "
+        "line names by --plugin FILE.py."
     )
 
 
@@ -123,7 +160,12 @@ def _locate(target: Any, plugins: tuple[str, ...], path: str) -> Any:
 
 def _import(module_name: str, target: str, path: str) -> types.ModuleType:
     try:
-        return importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
+        mine = _FILES.get(module_name)
+        if mine is not None and Path(module.__file__ or "").resolve() != mine:
+            other = module.__file__ or module_name
+            raise ConfigError(f"{path}={target}: {mine} is hidden by {other}; rename your file.")
+        return module
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith(module_name.split(".", 1)[0]):
             raise ConfigError(f"{path}={target} needs the package {error.name}, which is not installed.") from error

@@ -10,18 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nas.architecture import Architecture
-from nas.config.instantiate import instantiate
-from nas.data import ImageDataset, Preprocessing
+from nas.config.instantiate import allow_files, instantiate
+from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Scorer, Screen, Trainer, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, Resumable, Scorer, Screen, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
-from nas.protocols import DataSource, EnergyModel, Job, LatencyModel, Runtime, SearchSpace
+from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace
+from nas.search.halving import Halving
+from nas.search.worst import Threshold
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -40,8 +44,12 @@ class Parts:
     folder: Path
     references: tuple[Objective, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        # A worker is another process than the one that read the command line.
+        allow_files(self.config.get("plugins") or ())
+
     @cached_property
-    def dataset(self) -> ImageDataset:
+    def dataset(self) -> Dataset:
         """The data, loaded and split; ``recipe`` is for the accuracy's config."""
         node = {key: value for key, value in self.config["data"].items() if key != "recipe"}
         source: DataSource = instantiate(node)
@@ -137,13 +145,37 @@ class Parts:
             calibration_images=calibration,
             seed=seed,
             gate=self.gate,
+            rungs=self.halving.rungs,
         )
 
-    def key_of(self, architecture: Architecture) -> EvaluationKey:
-        """Return the store's key of an architecture."""
-        return self.evaluator.key(architecture)
+    @cached_property
+    def halving(self) -> Halving:
+        """How populations are thinned; without rungs they are not.
 
-    def preprocessing(self, architecture: Architecture) -> Preprocessing:
+        Raises:
+            ConfigError: the rungs do not fit the training.
+        """
+        node = self.config.get("halving") or {}
+        rungs = tuple(int(epochs) for epochs in node.get("rungs", ()))
+        if not rungs:
+            return Halving()
+        if not isinstance(self.accuracy, Resumable):
+            raise ConfigError(
+                f"halving.rungs={list(rungs)} needs a training that can stop and go on, which this "
+                "accuracy= cannot. Choose accuracy=short_training, or drop the rungs"
+            )
+        if rungs[-1] >= self.accuracy.epochs:
+            raise ConfigError(
+                f"halving.rungs={list(rungs)}: the last rung must lie below accuracy.epochs={self.accuracy.epochs}, "
+                "the epochs of a candidate that reaches the top"
+            )
+        return Halving(rungs, int(node["population"]), float(node["keep"]))
+
+    def key_of(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
+        """Return the store's key of an architecture at a rung; None is the top."""
+        return self.evaluator.key(architecture, rung)
+
+    def preprocessing(self, architecture: Architecture) -> Encoding:
         """Return the pre-processing of an architecture's input."""
         return self.dataset.preprocessing(*self.space.input_size(architecture))
 
@@ -154,11 +186,14 @@ class Parts:
             ConfigError: with what could be done.
         """
         scored = not isinstance(self.accuracy, Trainer)
-        have = {"size_kib", "macs", "params", "latency_ms", "proxy_score" if scored else "accuracy"}
+        task = self.dataset.task
+        have = {"size_kib", "macs", "params", task.timings[0], "proxy_score" if scored else task.metric}
         if not scored:
-            have.add("accuracy_fp32")
+            have.add(f"{task.metric}_fp32")
+        if isinstance(self.space, ExactCosts):
+            have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
         if self.meter is not None:
-            have.add("memory_kib")
+            have |= {"memory_kib", *task.timings}
         metered = self.meter is not None and self.meter.has_energy
         if metered or self.energy_model is not None:
             have.add("energy_mj")
@@ -177,6 +212,15 @@ class Parts:
                 )
         for objective in self.objectives:
             _check_range(objective)
+        Threshold(self.config.get("drop_worst", {}))
+        self.halving  # noqa: B018 - refuses rungs that do not fit
+        dropped = {name for name, share in self.config.get("drop_worst", {}).items() if share is not None}
+        missing = sorted(dropped - set(self.config["proxies"]))
+        if missing:
+            raise ConfigError(
+                f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="
+                f"[{','.join([*self.config['proxies'], *missing])}]"
+            )
         for name in self.screen.limits:
             if name not in have:
                 raise ConfigError(

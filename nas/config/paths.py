@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nas
@@ -35,6 +36,24 @@ def own_config_dir(folder: str | Path) -> Path:
     if not path.is_dir():
         raise ConfigError(f"--config-dir {folder} is not a folder; give one that holds GROUP/NAME.yaml files.")
     return path
+
+
+def own_files(given: Iterable[str], own: Path | None) -> tuple[str, ...]:
+    """Return the Python files that ``--plugin`` names, absolute; a bare name is looked for here and in ``own``.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    found = []
+    for name in given:
+        file = name if name.endswith(".py") else f"{name}.py"
+        places = [Path(file).expanduser(), *([own / file] if own else [])]
+        path = next((place.resolve() for place in places if place.is_file()), None)
+        if path is None:
+            looked = " and ".join(str(place) for place in places)
+            raise ConfigError(f"--plugin {name}: no {looked}; give a Python file of your own, such as my_space.py.")
+        found.append(str(path))
+    return tuple(found)
 
 
 def group_names(own: Path | None = None) -> list[str]:

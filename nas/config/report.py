@@ -10,10 +10,10 @@ from typing import Any
 
 from nas.config.study import find_study
 from nas.errors import StoreError
-from nas.evaluation import Evaluation
+from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
 from nas.protocols import ShippedModel
-from nas.search.front import Members, complete, eligible, front_of, hypervolume_of, study_objectives
+from nas.search.front import Members, baselines_of, complete, eligible, front_of, hypervolume_of, study_objectives
 from nas.search.rules import check_rule, pick
 from nas.store import StudyStore
 
@@ -39,6 +39,7 @@ class SearchReport:
         export: exported folder, or None.
         notes: sentences, such as pairs within noise.
         tracking: how to open the tracking page, or what is left.
+        baselines: ready models that were put beside the candidates.
     """
 
     study: str
@@ -57,6 +58,7 @@ class SearchReport:
     export: Path | None
     notes: Sequence[str]
     tracking: str
+    baselines: tuple[Baseline, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready object that ``output=json`` prints on the last line."""
@@ -81,6 +83,7 @@ class SearchReport:
             "reason": self.reason,
             "elapsed_s": round(self.elapsed_s, 1),
             "notes": list(self.notes),
+            "baselines": [item.to_dict() for item in self.baselines],
         }
 
 
@@ -117,6 +120,7 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
         export=None,
         notes=store.get("within_noise", []),
         tracking="",
+        baselines=baselines_of(store),
     )
 
 
@@ -150,7 +154,33 @@ def report_of(
         export=shipped.folder if shipped else None,
         notes=notes,
         tracking=tracking,
+        baselines=baselines_of(store),
     )
+
+
+def summary(store: StudyStore, floor: float | None = None) -> dict[str, Any]:
+    """Return what searches are compared by: hypervolume, members, best accuracy, the fastest above a floor (ms).
+
+    Args:
+        store: of a study that was started.
+        floor: least accuracy of the candidates among which the fastest is looked for; None leaves it out.
+    """
+    objectives = study_objectives(store)
+    members = eligible(store, objectives)
+    front = front_of(members, objectives)
+    volume = hypervolume_of(front, objectives)
+    values = [evaluation.values for _, evaluation in members]
+    fast = [
+        value["latency_ms"]
+        for value in values
+        if floor is not None and value.get("accuracy", -math.inf) >= floor and "latency_ms" in value
+    ]
+    return {
+        "hypervolume": None if math.isnan(volume) else volume,
+        "members": len(front),
+        "best_accuracy": max((value["accuracy"] for value in values if "accuracy" in value), default=None),
+        "fastest_above_floor_ms": min(fast, default=None),
+    }
 
 
 def existing(folder: Path) -> StudyStore:

@@ -1,4 +1,4 @@
-"""Structured schemas of the five root configs: types, limits and one line of help per key; needs no Hydra."""
+"""Structured schemas of the root configs: types, limits and one line of help per key; needs no Hydra."""
 
 # ruff: noqa: RUF009 - the calls make dataclass fields
 from __future__ import annotations
@@ -16,15 +16,20 @@ MISSING = "???"  # OmegaConf's mark of a mandatory value
 METRICS = (
     "accuracy",
     "accuracy_fp32",
+    "perplexity",
+    "perplexity_fp32",
     "proxy_score",
     "latency_ms",
+    "ttft_ms",
+    "token_ms",
+    "kv_cache_kib",
     "size_kib",
     "memory_kib",
     "energy_mj",
     "macs",
     "params",
 )
-PROXIES = ("params", "macs", "synflow", "naswot")
+PROXIES = ("params", "macs", "synflow", "naswot", "jacob_cov", "snip", "grad_norm", "dss")
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -80,6 +85,53 @@ class LimitsConfig:
     size_kib: float | None = _key(None, "size of the quantized file, KiB", above=0)
     latency_ms: float | None = _key(None, "latency of the quantized model, ms", above=0)
     memory_kib: float | None = _key(None, "peak memory, KiB", above=0)
+    ttft_ms: float | None = _key(None, "of a language model, time to the first token, ms", above=0)
+    token_ms: float | None = _key(None, "of a language model, time of one more token, ms", above=0)
+    kv_cache_kib: float | None = _key(None, "of a language model, keys and values of a full context, KiB", above=0)
+
+
+@dataclass
+class HalvingConfig:
+    """Successive halving: a population is thinned after some epochs, and what is kept trains on."""
+
+    rungs: list[int] = _key([], "epochs after which the population is thinned, such as [2,6]; empty for no halving")
+    population: int = _key(9, "candidates that are compared with each other", least=2)
+    keep: float = _key(0.34, "share that goes on from each rung", above=0)
+
+
+@dataclass
+class DropWorstConfig:
+    """Share of the worst candidates by a zero-cost score that is not trained; null drops none by it."""
+
+    params: float | None = _key(None, "by the number of stored values", above=0)
+    macs: float | None = _key(None, "by multiply-accumulates", above=0)
+    synflow: float | None = _key(None, "by synaptic flow", above=0)
+    naswot: float | None = _key(None, "by activation patterns", above=0)
+    jacob_cov: float | None = _key(None, "by the covariance of Jacobians", above=0)
+    snip: float | None = _key(None, "by connection sensitivity", above=0)
+    grad_norm: float | None = _key(None, "by the norm of the gradient", above=0)
+    dss: float | None = _key(None, "by synaptic diversity and saliency, for transformers", above=0)
+
+
+@dataclass
+class PlanConfig:
+    """How thoroughly ``nas plan`` looks ahead."""
+
+    samples: int = _key(1000, "architectures to draw and to lower", least=10)
+    trial: bool = _key(True, "evaluate one candidate at each fidelity, for the estimate of the time")
+
+
+@dataclass
+class ReplayConfig:
+    """A table that answers in the place of training and timing; null table is a real search."""
+
+    table: str | None = _key(None, "Parquet file with a row per architecture; null is a real search")
+    accuracy: str | None = _key(None, "column to maximise")
+    costs: list[str] = _key([], "columns to minimise, known beforehand")
+    low_fidelity: str | None = _key(None, "column of the accuracy after a short training, or null")
+    low_fidelity_cost: float = _key(0.06, "of a short training, as a share of a full one", above=0)
+    limits: dict[str, float] = _key(dict, "column to the largest value allowed, such as {latency_ms: 8}")
+    genes: list[str] = _key([], "columns that make the architecture; empty: arch_str, else all columns of words")
 
 
 @dataclass
@@ -91,6 +143,10 @@ class BoundsConfig:
     size_kib: float | None = _key(None, "largest file, KiB", above=0)
     memory_kib: float | None = _key(None, "largest peak memory, KiB", above=0)
     energy_mj: float | None = _key(None, "largest energy, mJ", above=0)
+    perplexity: float | None = _key(None, "largest perplexity", above=0)
+    ttft_ms: float | None = _key(None, "longest time to the first token, ms", above=0)
+    token_ms: float | None = _key(None, "longest time of one more token, ms", above=0)
+    kv_cache_kib: float | None = _key(None, "largest cache of keys and values, KiB", above=0)
 
 
 _RULE_HELP = f"which member ships: {RULES}"
@@ -114,18 +170,25 @@ class SearchConfig:
     executor: ExecutorConfig = _group("where candidates are evaluated")
     tracking: Any = _group("where searches are shown")
     limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
+    halving: HalvingConfig = _key(HalvingConfig, "thin populations early: rungs, population, keep")
+    drop_worst: DropWorstConfig = _key(DropWorstConfig, "zero-cost score to the share of the worst that is not trained")
+    replay: ReplayConfig = _key(ReplayConfig, "replays a search on a table: table, accuracy, costs, low_fidelity, ...")
     budget: int = _key(40, "candidates to evaluate", least=1)
     hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
     seed: int = _key(0, "of sampling, weights and training", least=0)
+    seeds: int | None = _key(None, "of a replay: how many, from seed on", least=1)
     study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
     resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
     folder: str = _key("runs", _FOLDER_HELP)
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)
+    accuracy_floor: float | None = _key(None, "accuracy from which on the fastest candidate is a metric", least=0)
     energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
-    proxies: list[str] = _key(list(PROXIES), "zero-cost scores noted per candidate", choices=PROXIES)
+    proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
+    baselines: list[Any] = _key(list, "ready models beside the candidates: [model.onnx, my_net.MyNet, {model: ...}]")
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
+    plan: PlanConfig = _key(PlanConfig, "for nas plan: samples, trial")
     progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
 
@@ -182,19 +245,47 @@ class DevicesConfig:
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
 
 
+@dataclass
+class ScoreLatencyConfig:
+    """Keys of ``nas score-latency``."""
+
+    scorer: Any = _group("cost models that are fitted and scored")
+    table: str = _key(MISSING, "CSV or Parquet file, a row per architecture")
+    encoding: str = _key(MISSING, "written space=; whose architectures: nasbench201, fbnet, hat or hw_gpt_bench")
+    target: str = _key(MISSING, "column to predict; a+b predicts the sum of two columns")
+    train: int = _key(900, "measured rows to learn from", least=3)
+    seeds: int = _key(5, "splits to average over, numbered from 0", least=1)
+    latency: str | None = _key(None, "column of the measured latency, where the target is an energy")
+    transfer_from: list[str] = _key([], "columns of devices known already; train rows of the target are chosen then")
+    output: str = _key("text", "text: a table before the last line; json: that line alone", **_OUTPUT)
+
+
+@dataclass
+class NewConfig:
+    """Keys of ``nas new``."""
+
+    kind: str = _key(MISSING, "space, proxy, runtime or device", choices=("space", "proxy", "runtime", "device"))
+    name: str = _key(MISSING, "of the module and of the config; small letters, digits and _")
+    to: str = _key(".", "folder to write into, which then is your --config-dir")
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
 ROOTS: dict[str, type] = {
     "search": SearchConfig,
+    "plan": SearchConfig,
     "front": FrontConfig,
     "profile": ProfileConfig,
     "export": ExportConfig,
     "devices": DevicesConfig,
+    "score-latency": ScoreLatencyConfig,
+    "new": NewConfig,
 }
 
 
 def groups(verb: str) -> dict[str, str]:
     """Return the groups that ``verb`` offers with a line of help each."""
     found = {f.name: f.metadata["help"] for f in dataclasses.fields(ROOTS[verb]) if "group" in f.metadata}
-    return {**found, "experiment": "a whole setting: groups and keys at once"} if verb == "search" else found
+    return {**found, "experiment": "a whole setting: groups and keys at once"} if ROOTS[verb] is SearchConfig else found
 
 
 def keys(verb: str) -> dict[str, tuple[Any, str]]:
@@ -207,7 +298,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-    return {} if dataclasses.is_dataclass(made) else made
+    return dataclasses.asdict(made) if dataclasses.is_dataclass(made) and not isinstance(made, type) else made
 
 
 def check(verb: str, config: Mapping[str, Any]) -> None:
@@ -222,7 +313,7 @@ def check(verb: str, config: Mapping[str, Any]) -> None:
     for metric in metrics:
         if metric not in METRICS:
             raise unknown_name("metric in objective", metric, METRICS)
-    if verb == "search" and not metrics:
+    if ROOTS[verb] is SearchConfig and not metrics:
         raise ConfigError("objective is empty; a search needs at least one metric, such as objective=accuracy_latency.")
 
 
@@ -230,7 +321,13 @@ def _checked(schema: type, config: Mapping[str, Any], prefix: str) -> Iterator[t
     unknown = sorted(set(config) - {field.name for field in dataclasses.fields(schema)})
     if unknown:
         raise unknown_name("key", prefix + unknown[0], [prefix + field.name for field in dataclasses.fields(schema)])
-    nested = {"limits": LimitsConfig, "bounds": BoundsConfig, "executor": ExecutorConfig, "sampler": SamplerConfig}
+    nested = {
+        "limits": LimitsConfig,
+        "bounds": BoundsConfig,
+        "executor": ExecutorConfig,
+        "sampler": SamplerConfig,
+        "replay": ReplayConfig,
+    }
     for field in dataclasses.fields(schema):
         value = config.get(field.name)
         name = prefix + field.name

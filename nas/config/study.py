@@ -14,10 +14,20 @@ from nas.errors import ConfigError, unknown_name
 STORE = "store.sqlite"  # what makes a folder a study
 
 # About one call: always as asked for, also when an old study goes on.
-_OF_THE_CALL = ("folder", "output", "progress", "resume", "overrides", "config_dir")
+_OF_THE_CALL = ("folder", "output", "progress", "plan", "resume", "overrides", "config_dir", "plugins")
 # May change while a study goes on, because no evaluation depends on them.
-_CHANGEABLE = ("budget", "hours", "rule", "tracking", "executor", "keep", "storage")
-_NOT_IDENTITY = frozenset((*_OF_THE_CALL, *_CHANGEABLE, "study", "choices"))
+_CHANGEABLE = (
+    "accuracy_floor",
+    "baselines",
+    "budget",
+    "executor",
+    "hours",
+    "keep",
+    "rule",
+    "storage",
+    "tracking",
+)
+_NOT_IDENTITY = frozenset((*_OF_THE_CALL, *_CHANGEABLE, "study", "choices", "replay", "seeds"))
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TaskKind = Literal["image_classification"]
+from nas.data.scripts import RUN_IMAGES
+
+TaskKind = Literal["image_classification", "text_classification", "language_model"]
+
+_UNITS = {"image_classification": "pictures", "text_classification": "texts", "language_model": "tokens"}
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,137 @@ class Task:
     """What a network must be able to read and to say.
 
     Args:
-        kind: ``image_classification``.
-        channels: colour channels of the input, 1 or 3.
-        classes: number of classes.
+        kind: ``image_classification``, ``text_classification`` or ``language_model``.
+        channels: colour channels of a picture, 1 or 3; 0 where the input is no picture.
+        classes: number of classes; of a language model its vocabulary.
+        vocabulary: number of tokens that the input is made of; 0 where the input is no text.
     """
 
     kind: TaskKind
     channels: int
     classes: int
+    vocabulary: int = 0
+
+    @property
+    def metric(self) -> str:
+        """What the search scores: ``accuracy``, a share to maximise, or ``perplexity``, to minimise."""
+        return "perplexity" if self.kind == "language_model" else "accuracy"
+
+    @property
+    def timings(self) -> tuple[str, ...]:
+        """What is timed: one whole input, or a prompt and one more token; the first is that of the lowered graph."""
+        return ("ttft_ms", "token_ms") if self.kind == "language_model" else ("latency_ms",)
+
+    @property
+    def unit(self) -> str:
+        """What the data are counted in: pictures, texts or tokens."""
+        return _UNITS[self.kind]
+
+
+class Encoding(Protocol):
+    """From samples as a data set keeps them to what a network reads: trains, calibrates, scores and is shipped."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample as the network reads it."""
+        ...
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """On what prepared samples depend, for a cache."""
+        ...
+
+    def prepare(self, samples: Sequence[NDArray[Any]], /) -> NDArray[Any]:
+        """Return all samples at one size, still small: 8-bit pictures or tokens, a row per sample."""
+        ...
+
+    def encode(self, prepared: NDArray[Any], /) -> NDArray[Any]:
+        """Return prepared samples as the network reads them, shape (samples, *shape)."""
+        ...
+
+    def example(self) -> NDArray[Any]:
+        """Return one sample of zeros as the network reads it, shape (1, *shape)."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary that says the whole recipe."""
+        ...
+
+
+class Samples(Protocol):
+    """What a split holds."""
+
+    @property
+    def samples(self) -> Sequence[NDArray[Any]]:
+        """Pictures or token sequences, sizes free."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class LabelledSamples(Samples, Protocol):
+    """Samples with their classes."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices, shape (samples,)."""
+        ...
+
+
+class Dataset(Protocol):
+    """What training, calibration, scoring and export ask of data, whatever they are made of."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``digits``."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Of the data, as its source states it."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels; empty for a language model."""
+        ...
+
+    @property
+    def splits(self) -> Mapping[str, Samples]:
+        """``train``, ``validation`` and ``test``; the last is read once, for what ships."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out and why."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """What networks must read and say."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all splits, for store keys."""
+        ...
+
+    def preprocessing(self, *size: Any, **named: Any) -> Encoding:
+        """Return the encoding for a network whose input has this size."""
+        ...
+
+    def some(self, split: str, encoding: Any, count: int, /) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return inputs and targets of so many samples of a split, always the same ones."""
+        ...
+
+    @property
+    def study_files(self) -> Mapping[str, str]:
+        """File name to content of what was learned from the training split, such as a tokenizer."""
+        ...
+
+    def shipped_files(self, encoding: Any, /) -> Mapping[str, str]:
+        """Return file name to content of what a model needs beside it to be run, ``run.py`` among them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +173,28 @@ class Preprocessing:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return len(self.mean), self.height, self.width
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """(height, width): resized pictures depend on no more."""
+        return self.height, self.width
+
+    def prepare(self, samples: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Return the pictures resized; see :meth:`resize`."""
+        return self.resize(samples)
+
+    def encode(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return resized pictures as the network reads them; see :meth:`normalize`."""
+        return self.normalize(prepared)
+
+    def example(self) -> NDArray[np.float32]:
+        """Return zeros of shape (1, channels, height, width)."""
+        return np.zeros((1, *self.shape), np.float32)
 
     def resize(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Resize bilinearly with Pillow; pictures that have the size already are not touched.
@@ -105,6 +255,11 @@ class Split:
     images: Sequence[NDArray[np.uint8]]
     labels: NDArray[np.int64]
 
+    @property
+    def samples(self) -> Sequence[NDArray[np.uint8]]:
+        """The pictures."""
+        return self.images
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -142,6 +297,23 @@ class ImageDataset:
         """Return the pre-processing for a network that reads (height, width) pictures."""
         return Preprocessing(height, width, self.mean, self.std)
 
+    def some(self, split: str, encoding: Preprocessing, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return inputs and labels of so many pictures of a split, drawn with a fixed seed."""
+        return some_labelled(self.splits[split], encoding, count)
+
+    @property
+    def study_files(self) -> dict[str, str]:
+        """Nothing: mean and deviation go with the pre-processing."""
+        return {}
+
+    def shipped_files(self, encoding: Preprocessing) -> dict[str, str]:
+        """Return class names, the pre-processing and the script that classifies pictures."""
+        return {
+            "labels.txt": "".join(f"{name}\n" for name in self.classes),
+            "preprocessing.json": json.dumps(encoding.to_dict(), indent=2) + "\n",
+            "run.py": RUN_IMAGES,
+        }
+
     @cached_property
     def fingerprint(self) -> str:
         """First 12 hexadecimal digits of a SHA-256 over pictures and labels of all splits, for store keys."""
@@ -153,3 +325,9 @@ class ImageDataset:
                 # Two sets of equal labels must not share a key: folders are edited, seeds change who is where.
                 digest.update(f"{image.shape}".encode() + image.tobytes())
         return digest.hexdigest()[:12]
+
+
+def some_labelled(split: LabelledSamples, encoding: Encoding, count: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return inputs and labels of at most ``count`` samples of a split, drawn with a fixed seed."""
+    chosen = np.random.default_rng(0).permutation(len(split))[:count]
+    return encoding.encode(encoding.prepare([split.samples[index] for index in chosen])), split.labels[chosen]

@@ -30,9 +30,10 @@ from nas.device import EnergyOptions, local_fingerprint
 from nas.errors import MeasurementError
 from nas.measure import host as machine
 from nas.measure.energy import ON_BOARD, energy_per_run, energy_source
-from nas.measure.runner import Runner, answer
+from nas.measure.runner import LAST_WAY, Runner, answer
 from nas.measure.wire import FRAME_BYTES, PROTOCOL, FrameError, decode, encode
 
+RUNTIMES = ("nas.runtime.onnx_runtime:OnnxRuntime",)
 FOLDER_BYTES = 2 * 1024**3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LOCK_PAUSE_S = 0.2
@@ -139,7 +140,7 @@ class BoardRunner:
             return {"id": number, "ok": False, "kind": "MeasurementError", "reason": reason}
         self._last_id = number
         methods: dict[str, Callable[..., dict[str, Any]]] = {
-            "start": self._runner.start,
+            "start": self._start,
             "begin": self._box.begin,
             "chunk": self._box.chunk,
             "load": self._load,
@@ -154,15 +155,22 @@ class BoardRunner:
             return {"id": number, "ok": False, "kind": "MeasurementError", "reason": reason}
         return {**answer(methods[name], fields), "id": number}
 
-    def _load(self, models: list[str], anchor: str, memory_loads: int) -> dict[str, Any]:
+    def _start(self, runtime: str, path: str = "", **fields: Any) -> dict[str, Any]:
+        if runtime not in RUNTIMES or path:
+            raise MeasurementError(f"runtime '{runtime}' is none that a board is sent; have {', '.join(RUNTIMES)}")
+        return self._runner.start(runtime, **fields)
+
+    def _load(
+        self, models: list[str], anchor: str, memory_loads: int, sizes: list[list[dict[str, int]]]
+    ) -> dict[str, Any]:
         paths = [str(self._box.path(model)) for model in models]
-        return self._runner.load(paths, str(self._box.path(anchor)), memory_loads)
+        return self._runner.load(paths, str(self._box.path(anchor)), memory_loads, sizes)
 
     def _energy(self, source: str, rails: list[str], interval_s: float, window_s: float, latency_ms: float) -> Any:
         if source not in (*ON_BOARD, "measured"):
             raise MeasurementError(f"energy source '{source}' is not read on a board; have {', '.join(ON_BOARD)}")
         counter = energy_source(source, options=EnergyOptions(tuple(rails), (), interval_s))
-        samples = energy_per_run(counter, lambda s: int(self._runner.repeat(0, s)["runs"]), latency_ms, window_s)
+        samples = energy_per_run(counter, lambda s: int(self._runner.repeat(LAST_WAY, s)["runs"]), latency_ms, window_s)
         return {"samples_mj": samples, "source": counter.name}
 
     def _infer(self, model: str, inputs: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +19,7 @@ from nas.errors import MeasurementError
 from nas.measure.anchor import write_anchor
 from nas.measure.child import RunnerProcess
 from nas.measure.energy import ANY, EnergySource, energy_per_run, energy_source
+from nas.measure.runner import LAST_WAY
 from nas.measure.settings import TimingSettings
 from nas.measurement import Measurement
 from nas.protocols import DeviceGate, Runtime
@@ -86,8 +89,10 @@ class LocalMeter:
     def measure(self, model: Path) -> Mapping[str, Measurement]:
         """Return ``latency_ms``, ``memory_kib`` and, where there is a source, ``energy_mj`` (per inference).
 
-        ``memory_kib`` is the peak of loading the model and running it once, beyond the runtime itself; it is absent
-        where the system does not let the peak be reset.
+        A file whose metadata name other timings (see :mod:`nas.runtime.variants`) has those in place of ``latency_ms``,
+        interleaved with each other and the anchor; energy is then that of the last. ``memory_kib`` is the peak of
+        loading the model and running it once, beyond the runtime itself; it is absent where the system does not let the
+        peak be reset.
 
         Raises:
             CandidateError: kind ``crash``, ``timeout``, ``memory`` or ``error``.
@@ -99,17 +104,19 @@ class LocalMeter:
             # Starting and loading on the timed core would disturb the timing of another worker.
             with self._busy():
                 child = stack.enter_context(self._open())
-                device, peaks = self._prepare(child, [model], self._timing.memory_loads)
+                device, peaks, (ways,) = self._prepare(child, [model], self._timing.memory_loads)
             with self._timed():
-                latency = self._time(child, 1, None, device)[0]
-                energy = self._take_energy(child, latency, device) if self.has_energy else None
-        costs = {"latency_ms": latency}
+                latencies = self._time(child, len(ways), None, device)
+                energy = self._take_energy(child, latencies[-1], device) if self.has_energy else None
+        costs = dict(zip(ways, latencies, strict=True))
         if peaks[0]:
             costs["memory_kib"] = self._plain(peaks[0], "KiB", device, started_s)
         return costs if energy is None else {**costs, "energy_mj": energy}
 
     def compare(self, models: Sequence[Path], rounds: int) -> list[Measurement]:
         """Return the latencies of all models, timed in turns in one process, in the order given.
+
+        Of a model that is timed in several ways the last is taken.
 
         Args:
             models: model files.
@@ -123,9 +130,11 @@ class LocalMeter:
         with ExitStack() as stack:
             with self._busy():
                 child = stack.enter_context(self._open())
-                device, _ = self._prepare(child, models, memory_loads=0)
+                device, _, ways = self._prepare(child, models, memory_loads=0)
             with self._timed():
-                return self._time(child, len(models), rounds, device)
+                readings = self._time(child, sum(map(len, ways)), rounds, device)
+        ends = itertools.accumulate(len(names) for names in ways)
+        return [readings[end - 1] for end in ends]
 
     def _open(self) -> Runner:
         return RunnerProcess()
@@ -139,8 +148,10 @@ class LocalMeter:
     def _timed(self) -> AbstractContextManager[None]:
         return self._gate.timing() if self._gate is not None else nullcontext()
 
-    def _prepare(self, child: Runner, models: Sequence[Path], memory_loads: int) -> tuple[str, list[list[float]]]:
-        """Return the fingerprint id and, per model, the peaks of its loads in KiB."""
+    def _prepare(
+        self, child: Runner, models: Sequence[Path], memory_loads: int
+    ) -> tuple[str, list[list[float]], list[list[str]]]:
+        """Return the fingerprint id and, per model, the peaks of its loads in KiB and what is timed of it."""
         # A runtime may offer check and load_checked, so that a parse of the file is not part of the memory read.
         check: Callable[[Path], None] = getattr(self._runtime, "check", lambda model: None)
         for model in models:
@@ -155,6 +166,7 @@ class LocalMeter:
             threads=self._device.threads,
             affinity=list(self._device.affinity),
             memory_limit_mib=timing.memory_limit_mib,
+            path=_folder(self._runtime),
         )
         self._runtime_version = started["runtime"]
         found: str = started["fingerprint"]["id"]
@@ -169,10 +181,15 @@ class LocalMeter:
             write_anchor(anchor)
             files = [child.place(model) for model in models]
             patience = timing.timeout_s * len(models)
+            # A runtime that knows of one size only has nothing to say.
+            told: Callable[[Path], Mapping[str, Mapping[str, int]]]
+            told = getattr(self._runtime, "timed_variants", lambda model: {"latency_ms": {}})
+            variants = [told(model) for model in models]
+            sizes = [[dict(way) for way in ways.values()] for ways in variants]
             loaded = child.request(
-                "load", patience, models=files, anchor=child.place(anchor), memory_loads=memory_loads
+                "load", patience, models=files, anchor=child.place(anchor), memory_loads=memory_loads, sizes=sizes
             )
-        return found, loaded["memory_kib"]
+        return found, loaded["memory_kib"], [list(ways) for ways in variants]
 
     def _time(self, child: Runner, models: int, rounds: int | None, device: str) -> list[Measurement]:
         reply = child.request(
@@ -201,7 +218,7 @@ class LocalMeter:
         started = time.monotonic()
 
         def repeat(seconds: float) -> int:
-            reply = child.request("repeat", self._timing.timeout_s + seconds, model=0, seconds=seconds)
+            reply = child.request("repeat", self._timing.timeout_s + seconds, model=LAST_WAY, seconds=seconds)
             return int(reply["runs"])
 
         window_s = self._device.energy_options.window_s
@@ -221,6 +238,13 @@ class LocalMeter:
             runtime=self._runtime_version,
             started_s=started_s,
         )
+
+
+def _folder(runtime: Runtime) -> str:
+    """Return the folder of a runtime that is a user's own file, else nothing: packages are found anyway."""
+    module = sys.modules[type(runtime).__module__]
+    file = getattr(module, "__file__", None)
+    return "" if "." in module.__name__ or not file else str(Path(file).resolve().parent)
 
 
 def _recipe(runtime: Runtime) -> tuple[str, dict[str, Any]]:

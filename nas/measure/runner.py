@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from nas.protocols import Runtime, Session
 
 
+# Of one model, in ``repeat``: the anchor stands behind all ways in which it is timed.
+LAST_WAY = -2
+
+
 @dataclass
 class Runner:
     """Answers requests; each method named as a request takes its fields and returns the reply's."""
@@ -36,7 +40,7 @@ class Runner:
     runtime: Runtime = field(init=False)
     threads: int = field(init=False, default=1)
     cores: tuple[int, ...] = field(init=False, default=())
-    sessions: list[Session] = field(init=False, default_factory=list)
+    runs: list[Run] = field(init=False, default_factory=list)
 
     def start(
         self,
@@ -45,9 +49,12 @@ class Runner:
         threads: int,
         affinity: list[int],
         memory_limit_mib: int,
+        path: str = "",
     ) -> dict[str, Any]:
-        """Make the runtime, pin, then limit memory: imports are not the candidate's fault."""
+        """Make the runtime (its file in folder ``path``), pin, then limit memory: imports are no candidate's fault."""
         module, _, name = runtime.partition(":")
+        if path:
+            sys.path.append(path)
         self.runtime = getattr(importlib.import_module(module), name)(**arguments)
         self.threads = threads
         self.cores = machine.pin(affinity, threads)
@@ -58,27 +65,35 @@ class Runner:
             "cores": self.cores,
         }
 
-    def load(self, models: list[str], anchor: str, memory_loads: int) -> dict[str, Any]:
-        """Load the anchor first, so that the runtime's own code is resident before a model's memory is read."""
+    def load(
+        self, models: list[str], anchor: str, memory_loads: int, sizes: list[list[dict[str, int]]]
+    ) -> dict[str, Any]:
+        """Load the anchor first, so that the runtime's own code is resident before a model's memory is read.
+
+        ``sizes`` holds for each model the sizes of its free axes, once for each way in which it is timed; memory is
+        that of the first.
+        """
         anchor_session = self._open(anchor)
         _inference(anchor_session)()
         memory: list[list[int]] = []
-        for model in models:
+        for model, (first, *_) in zip(models, sizes, strict=True):
             peaks = []
             for _ in range(memory_loads):
                 meter = machine.PeakMemory()
                 meter.start()
                 session = self._open(model)
-                _inference(session)()
+                _inference(session, first)()
                 peaks.append(meter.peak_kib())
                 del session
             # A peak that could not be read is absent, never 0.
             memory.append([peak for peak in peaks if peak is not None])
-        self.sessions = [*(self._open(model) for model in models), anchor_session]
+        loaded = [self._open(model) for model in models]
+        self.runs = [_inference(session, way) for session, ways in zip(loaded, sizes, strict=True) for way in ways]
+        self.runs.append(_inference(anchor_session))
         return {"memory_kib": memory}
 
     def time(self, settings: Mapping[str, Any], best_anchor_ms: float | None, rounds: int | None) -> dict[str, Any]:
-        """Time all loaded models against the anchor; see ``Harness.measure``."""
+        """Time all ways of all loaded models against the anchor; see ``Harness.measure``."""
         timing = TimingSettings(**settings)
         # Worker threads of the runtime would stay below the bursts, so they are for one thread only.
         bursts = machine.RealtimeBursts(timing.realtime and self.threads == 1)
@@ -89,7 +104,7 @@ class Runner:
             burst=bursts.burst,
         )
         level = Level(best_anchor_ms)
-        runs = [_inference(session) for session in self.sessions]
+        runs = self.runs
         gc.collect()
         gc.disable()
         sample = Harness(timing, host, level).measure(runs[:-1], runs[-1], rounds)
@@ -103,8 +118,8 @@ class Runner:
         }
 
     def repeat(self, model: int, seconds: float) -> dict[str, Any]:
-        """Run one model without pause, for an energy counter that somebody else reads."""
-        run = _inference(self.sessions[model])
+        """Run one way of a model without pause, for an energy counter that somebody else reads."""
+        run = self.runs[model]
         start = time.perf_counter()
         count = 0
         while time.perf_counter() - start < seconds:
@@ -118,8 +133,8 @@ class Runner:
         return load(Path(model), threads=self.threads)
 
 
-def _inference(session: Session) -> Run:
-    inputs = random_inputs(session.inputs)
+def _inference(session: Session, sizes: Mapping[str, int] | None = None) -> Run:
+    inputs = random_inputs(session.inputs, sizes=sizes)
     return lambda: session.run(inputs)
 
 

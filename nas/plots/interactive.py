@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from nas.evaluation import Baseline
 from nas.objective import Objective
 from nas.plots import palette
 from nas.plots.points import (
@@ -53,6 +54,7 @@ def pareto_figure(snapshot: SearchSnapshot) -> go.Figure:
     _add_markers(figure, view, snapshot.objectives)
     _add_staircase(figure, view)
     _add_shipped(figure, view, snapshot)
+    _add_baselines(figure, view, snapshot.objectives)
     _add_reference(figure, view)
     _lay_out(figure, view, snapshot)
     return figure
@@ -174,6 +176,30 @@ def _add_shipped(figure: go.Figure, view: ParetoView, snapshot: SearchSnapshot) 
     )
 
 
+def _add_baselines(figure: go.Figure, view: ParetoView, objectives: Sequence[Objective]) -> None:
+    if not view.baselines or view.x is None:
+        return
+    figure.add_scatter(
+        x=[one.values[view.x.metric] for one in view.baselines],
+        y=[one.values[view.y.metric] for one in view.baselines],
+        mode="markers+text",
+        name=f"baselines ({len(view.baselines)})",
+        marker={"symbol": "diamond-open", "size": 13, "color": palette.INK, "line": {"width": 2}},
+        text=[html.escape(one.name) for one in view.baselines],
+        textposition="top right",
+        customdata=[_baseline_hover(one, objectives) for one in view.baselines],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
+def _baseline_hover(baseline: Baseline, objectives: Sequence[Objective]) -> str:
+    lines = [f"<b>baseline {html.escape(baseline.name)}</b> · {html.escape(baseline.precision)}"]
+    for axis in objectives:
+        if axis.metric in baseline.values:
+            lines.append(f"{metric_name(axis)}: {show(axis, baseline.values[axis.metric])}")
+    return "<br>".join([*lines, *(html.escape(note[:100]) for note in baseline.notes)])
+
+
 def _add_bounds(figure: go.Figure, view: ParetoView) -> None:
     line = {"color": palette.BOUND, "width": 1.2, "dash": "dash"}
     for letter, other, axis in (("x", "y", view.x), ("y", "x", view.y)):
@@ -182,7 +208,7 @@ def _add_bounds(figure: go.Figure, view: ParetoView) -> None:
         span = {f"{letter}0": axis.bound, f"{letter}1": axis.bound, f"{other}0": 0, f"{other}1": 1}
         figure.add_shape(type="line", line=line, **span, **{f"{letter}ref": letter, f"{other}ref": "paper"})
         # add_vline would do both, but puts the text of a log axis at ten to the power of its place.
-        logarithmic = not is_share(axis) and spans_decade([point.value(axis) for point in view.points])
+        logarithmic = not is_share(axis) and spans_decade(view.values(axis))
         place = {letter: math.log10(axis.bound) if logarithmic else axis.bound, other: 1.0}
         text = f"bound {axis.bound:g} {axis.unit}".strip()
         anchors = {"xanchor": "left" if letter == "x" else "right", "yanchor": "top"}
@@ -259,8 +285,8 @@ def _lay_out(figure: go.Figure, view: ParetoView, snapshot: SearchSnapshot) -> N
             "yanchor": "top",
             "pad": {"t": 26},
         },
-        xaxis=_axis(view.x, _xs(view, view.points), view.points),
-        yaxis=_axis(view.y, _ys(view, view.points), view.points),
+        xaxis=_axis(view.x, view.values(view.x) if view.x else [], view.points),
+        yaxis=_axis(view.y, view.values(view.y), view.points),
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "xanchor": "left", "x": 0},
         margin={"l": 80, "r": 30, "t": 100, "b": 110},
         hoverlabel={"align": "left", "bgcolor": "white"},

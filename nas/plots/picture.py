@@ -124,6 +124,12 @@ def _draw_marks(axes: Axes, view: ParetoView, snapshot: SearchSnapshot) -> None:
     corner = reference_in_sight(view)
     if corner is not None:
         axes.scatter([corner[0]], [corner[1]], s=150, marker="+", c=palette.INK, label="reference point", zorder=3)
+    if view.baselines and view.x is not None:
+        xs, ys = ([one.values[axis.metric] for one in view.baselines] for axis in (view.x, view.y))
+        label = f"baselines ({len(view.baselines)})"
+        axes.scatter(xs, ys, s=90, marker="D", c="none", edgecolors=palette.INK, linewidths=1.6, label=label, zorder=5)
+        for one, x, y in zip(view.baselines, xs, ys, strict=True):
+            axes.annotate(one.name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9, color=palette.INK)
     for axis, draw in ((view.x, axes.axvline), (view.y, axes.axhline)):
         if axis is not None and axis.bound is not None:
             label = f"bound: {metric_name(axis).lower()} {axis.bound:g} {axis.unit}".strip()
@@ -137,7 +143,7 @@ def _draw_axes(axes: Axes, view: ParetoView) -> None:
     axes.set_ylabel(axis_title(view.y, view.points), fontsize=12)
     axes.set_xlabel(axis_title(view.x, view.points) if view.x else "Trial", fontsize=12)
     for axis, scale, side in ((view.x, axes.set_xscale, axes.xaxis), (view.y, axes.set_yscale, axes.yaxis)):
-        values = [point.value(axis) for point in view.points] if axis else []
+        values = view.values(axis) if axis else []
         if axis is not None and is_share(axis):
             side.set_major_formatter(
                 PercentFormatter(1.0, decimals=0 if not values or max(values) - min(values) > 0.08 else 1)

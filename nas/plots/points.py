@@ -10,14 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.evaluation import Evaluation, State
+from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.pareto import non_dominated
 from nas.protocols import SearchSnapshot
 
 _NAMES = {
     "accuracy": "Accuracy (quantized)",
+    "perplexity": "Perplexity (quantized)",
     "latency_ms": "Latency",
+    "ttft_ms": "Time to the first token",
+    "token_ms": "Time per token",
+    "kv_cache_kib": "Cache of keys and values",
     "energy_mj": "Energy",
     "memory_kib": "Peak memory",
     "size_kib": "File size",
@@ -68,6 +72,7 @@ class ParetoView:
         size: fourth objective, or None.
         points: fully evaluated candidates in the order of the trials.
         staircase: the front's members that no other member dominates in x and y alone, by rising x.
+        baselines: ready models that have a value on both axes.
     """
 
     x: Objective | None
@@ -76,6 +81,11 @@ class ParetoView:
     size: Objective | None
     points: tuple[Point, ...]
     staircase: tuple[Point, ...]
+    baselines: tuple[Baseline, ...] = ()
+
+    def values(self, axis: Objective) -> list[float]:
+        """Return all that is drawn along an axis, baselines too."""
+        return [*(point.value(axis) for point in self.points), *(one.values[axis.metric] for one in self.baselines)]
 
     def of(self, on_front: bool, feasible: bool = True) -> tuple[Point, ...]:
         """Return the points of one role."""
@@ -108,7 +118,13 @@ def pareto_view(snapshot: SearchSnapshot) -> ParetoView:
     y = y or rest.pop(0)
     x = _take(rest, lambda axis: axis.metric.startswith("latency")) or (rest.pop(0) if rest else None)
     colour, size = (*rest, None, None)[:2]
-    return ParetoView(x, y, colour, size, points, _staircase(points, x, y))
+    axes = [axis.metric for axis in (x, y) if axis is not None]
+    baselines = tuple(
+        item
+        for item in snapshot.baselines
+        if x is not None and all(math.isfinite(item.values.get(metric, math.nan)) for metric in axes)
+    )
+    return ParetoView(x, y, colour, size, points, _staircase(points, x, y), baselines)
 
 
 def _take(axes: list[Objective], wanted: Callable[[Objective], bool]) -> Objective | None:

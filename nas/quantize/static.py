@@ -9,6 +9,7 @@ on one AMD Zen 4 core (MobileNet-like networks on 32 x 32 pictures, a vision tra
 - Blocks that work on tokens (those that hold a MatMul, a layer normalization or a transposition): weight products only,
   their outputs left in float, 0.65; everything in the set 0.93, because Softmax, GELU and the bias additions are slower
   in 8 bits.
+- Embeddings: 8-bit rows with a scale each, turned to float once read; see :mod:`nas.quantize.embedding`.
 - Outputs of Gemm stay in float: no slower, and a classifier's logits lose a fifth less.
 """
 
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from nas.architecture import Precision
 from nas.errors import CandidateError, ConfigError
 from nas.quantize.barrier import keep_float
+from nas.quantize.embedding import quantize_tables, table_nodes
 from nas.runtime.model_file import check_model_file
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ CHAIN_OPS = frozenset(
     {"Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Pad"}
     | {"Relu", "Reshape", "Resize", "Sigmoid", "Squeeze", "Transpose", "Unsqueeze"}
 )
-# Marks of a block that works on tokens.
-TOKEN_OPS = frozenset({"MatMul", "LayerNormalization", "RMSNormalization", "Transpose"})
+# Marks of a block that works on tokens, embeddings included.
+TOKEN_OPS = frozenset({"Gather", "MatMul", "LayerNormalization", "RMSNormalization", "Transpose"})
 FLOAT_OUTPUT_OPS = ("MatMul", "Gemm")
 CALIBRATION_BATCH = 16
 
@@ -49,7 +51,7 @@ CALIBRATION_BATCH = 16
 def quantize_static(
     fp32: Path,
     target: Path,
-    calibration: NDArray[np.float32],
+    calibration: NDArray[Any],
     precision: Mapping[str, Precision],
     default: Precision = Precision.INT8,
     reduce_range: bool = False,
@@ -62,7 +64,7 @@ def quantize_static(
     Args:
         fp32: model with one input and symbolic batch.
         target: file to write; it appears whole or not at all.
-        calibration: inputs that set the activations' ranges (smallest and largest value), shape (n, c, h, w).
+        calibration: inputs that set the activations' ranges (smallest and largest value), such as (n, c, h, w).
         precision: block name to fp32 or int8.
         default: of blocks that are not named.
         reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit kernels saturate.
@@ -76,6 +78,7 @@ def quantize_static(
     model = check_model_file(fp32)
     _check_finite(model, calibration)
     chosen = quantized_nodes(model, precision, default)
+    tables = [name for name in table_nodes(model) if precision.get(block_of(name), default) is Precision.INT8]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
         written = Path(folder) / "model.onnx"
@@ -83,7 +86,16 @@ def quantize_static(
             _quantize(model, written, calibration, chosen, reduce_range)
         else:
             shutil.copyfile(fp32, written)
+        _quantize_tables(written, tables)
         written.replace(target)
+
+
+def _quantize_tables(path: Path, tables: list[str]) -> None:
+    import onnx
+
+    model = onnx.load_model(path)
+    if any(node.op_type == "Gather" for node in model.graph.node) and quantize_tables(model, tables):
+        onnx.save_model(model, path)
 
 
 def quantized_nodes(
@@ -135,7 +147,7 @@ def needs_reduced_range(isa: str, features: tuple[str, ...]) -> bool:
     return isa in ("x86_64", "AMD64") and not {"avx_vnni", "avx512_vnni"} & set(features)
 
 
-def _check_request(calibration: NDArray[np.float32], precision: Mapping[str, Precision]) -> None:
+def _check_request(calibration: NDArray[Any], precision: Mapping[str, Precision]) -> None:
     for block, value in precision.items():
         if value not in (Precision.FP32, Precision.INT8):
             raise ConfigError(
@@ -158,12 +170,25 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 
 
 class _Reader:
-    """Hands the calibration pictures to the quantizer in batches; one by one takes several times as long."""
+    """Hands the calibration samples to the quantizer in batches; one by one takes several times as long.
 
-    def __init__(self, name: str, pictures: NDArray[np.float32]) -> None:
-        starts = range(0, len(pictures), CALIBRATION_BATCH)
+    A model of several inputs reads the samples by the first; the others, caches of a language model, are left empty.
+    """
+
+    def __init__(self, model: onnx.ModelProto, samples: NDArray[Any]) -> None:
+        stored = {tensor.name for tensor in model.graph.initializer}
+        first, *others = (value for value in model.graph.input if value.name not in stored)
+        empty = {
+            value.name: np.zeros([axis.dim_value for axis in value.type.tensor_type.shape.dim], np.float32)
+            for value in others
+        }
+        # A model may fix its batch size; a remainder that does not fill one is left out.
+        dimensions = first.type.tensor_type.shape.dim
+        fixed = dimensions[0].dim_value if dimensions and dimensions[0].HasField("dim_value") else 0
+        size = fixed or CALIBRATION_BATCH
+        count = len(samples) // fixed * fixed if fixed else len(samples)
         self._batches: Iterator[dict[str, NDArray[Any]]] = iter(
-            [{name: pictures[start : start + CALIBRATION_BATCH]} for start in starts]
+            [{first.name: samples[start : start + size], **empty} for start in range(0, count, size)]
         )
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
@@ -172,7 +197,7 @@ class _Reader:
 
 
 def _quantize(
-    model: onnx.ModelProto, target: Path, calibration: NDArray[np.float32], chosen: list[str], reduce_range: bool
+    model: onnx.ModelProto, target: Path, calibration: NDArray[Any], chosen: list[str], reduce_range: bool
 ) -> None:
     import onnx
 
@@ -190,7 +215,7 @@ def _quantize(
             ort_quantize_static(
                 prepared,
                 target,
-                _Reader(model.graph.input[0].name, calibration),
+                _Reader(model, calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=types,
                 per_channel=True,
@@ -214,7 +239,7 @@ def _properties(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _check_finite(model: onnx.ModelProto, calibration: NDArray[np.float32]) -> None:
+def _check_finite(model: onnx.ModelProto, calibration: NDArray[Any]) -> None:
     # The quantizer's smallest and largest values pass over NaN in silence.
     import onnx
 

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.onnx import symbolic_helper
+
+from nas.protocols import Exportable, OnnxSignature
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -24,9 +28,14 @@ _RMS_DOMAIN = "hwnas"
 
 
 def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width: int) -> None:
+    """Write a network that reads pictures as ONNX; see :func:`export_example`."""
+    export_example(module, path, np.zeros((1, channels, height, width), np.float32))
+
+
+def export_example(module: nn.Module, path: Path, example: NDArray[Any]) -> None:
     """Write ``module`` as ONNX with the TorchScript exporter, in about 0.1 s.
 
-    The input is called ``input``, shape (batch, channels, height, width) with a free batch; the output ``logits``.
+    The input is called ``input``, of the example's type and shape with a free batch; the output ``logits``.
     Batch norms are folded into the convolutions before them. Node names keep the module path, so that the first part
     of ``/stage1_block0/conv1/conv/Conv`` is the block. Every tensor is stored once per reader, since the quantizer
     takes only an initializer for a bias. The module's training mode is as it was afterwards.
@@ -34,11 +43,10 @@ def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width
     Args:
         module: network on the CPU.
         path: file to write; its folder exists.
-        channels: of the input.
-        height: rows of the input.
-        width: columns of the input.
+        example: one sample as the network reads it, such as (1, channels, height, width); a network that is
+            ``Exportable`` brings its own.
     """
-    example = torch.zeros(1, channels, height, width)
+    signature = _signature(module, example)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -47,13 +55,13 @@ def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
-                (example,),
+                signature.example,
                 str(path),
                 dynamo=False,
                 opset_version=_OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
+                input_names=list(signature.inputs),
+                output_names=list(signature.outputs),
+                dynamic_axes={name: dict(axes) for name, axes in signature.free.items()},
             )
     finally:
         for part, mode in modes:
@@ -61,8 +69,17 @@ def export_fp32(module: nn.Module, path: Path, channels: int, height: int, width
     model = onnx.load(str(path))
     _unshare_initializers(model.graph)
     _standardize_rms_norm(model)
+    if signature.metadata:
+        onnx.helper.set_model_props(model, dict(signature.metadata))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _signature(module: nn.Module, example: NDArray[Any]) -> OnnxSignature:
+    if isinstance(module, Exportable):
+        return module.onnx_signature()
+    free = {INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}
+    return OnnxSignature((torch.from_numpy(example),), (INPUT_NAME,), (OUTPUT_NAME,), free, {})
 
 
 def _unshare_initializers(graph: onnx.GraphProto) -> None:

@@ -93,6 +93,12 @@ class OnnxRuntime:
 
         check_model_file(model)
 
+    def timed_variants(self, model: Path) -> Mapping[str, Mapping[str, int]]:
+        """Return what is timed of a file and at which sizes; see :func:`nas.runtime.variants.timed_variants`."""
+        from nas.runtime.variants import timed_variants
+
+        return timed_variants(model)
+
     def load(self, model: Path, threads: int = 1) -> OrtSession:
         """Check and load a model file.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 from optuna.samplers import BaseSampler
@@ -24,74 +23,14 @@ from nas.objective import Objective
 from nas.protocols import Executor, Outcome
 from nas.search.ask_tell import AskTell, OptunaMirror
 from nas.search.front import Members, front_of, hypervolume_of, with_settled
+from nas.search.halving import Climber, Halving, Ladder
+from nas.search.status import Observer, SearchLimits, SearchStatus
+from nas.search.worst import Threshold
 from nas.store import StudyStore, TrialRecord
 from nas.suggest import RandomSuggester
 
 _UNSEEN_ATTEMPTS = 1000
 _BROKEN_IN_A_ROW = 2
-
-
-@dataclass(frozen=True)
-class SearchLimits:
-    """When a search ends.
-
-    Args:
-        budget: candidates to evaluate: complete, failed, or infeasible only after a model was built. What the screen
-            refuses and what the store answers costs nothing and is not counted.
-        hours: wall clock over all runs of the study, or None.
-        duplicates_in_a_row: proposals answered from the store before an unseen architecture is drawn at random.
-        refusals_in_a_row: proposals refused by the screen before the search gives up.
-    """
-
-    budget: int
-    hours: float | None = None
-    duplicates_in_a_row: int = 5
-    refusals_in_a_row: int = 1000
-
-
-@dataclass(frozen=True)
-class SearchStatus:
-    """What a display shows of a running search.
-
-    Args:
-        study: name.
-        budget: candidates to evaluate in all.
-        evaluated: candidates that count so far.
-        running: architectures under evaluation, id to seconds since the start.
-        counts: trial state to number.
-        elapsed_s: wall clock over all runs of the study.
-        hours: limit on it, or None.
-        front: current members.
-        hypervolume: of the front, a share of the reference box, or NaN.
-        recent: trials that ended since the last status, as (number, evaluation).
-    """
-
-    study: str
-    budget: int
-    evaluated: int
-    running: Mapping[str, float]
-    counts: Mapping[str, int]
-    elapsed_s: float
-    hours: float | None
-    front: Members
-    hypervolume: float
-    recent: Members
-
-
-class Observer(Protocol):
-    """Is told after every finished trial and about once a second."""
-
-    def __call__(self, status: SearchStatus, /) -> None:
-        """Show the status; must return quickly."""
-        ...
-
-
-@dataclass
-class _Running:
-    architecture: Architecture
-    trial: Trial
-    started: float
-    followers: list[Trial] = field(default_factory=list)
 
 
 class Driver:
@@ -102,13 +41,15 @@ class Driver:
         screen: cheap constraints; its space makes the architectures.
         objectives: axes with resolved references.
         make_sampler: seed to sampler.
-        key_of: architecture to the key of the store.
+        key_of: architecture and rung to the key of the store.
         store: record of the study; trials in it are continued.
         executor: evaluates candidates.
         limits: when to end.
         seed: of the sampler.
         mirror: Optuna storage to keep in step, or None.
         observers: displays and trackers.
+        halving: how populations are thinned; None trains every candidate to the end.
+        threshold: zero-cost scores below which a candidate is not trained, or None.
     """
 
     def __init__(
@@ -117,13 +58,15 @@ class Driver:
         screen: Screen,
         objectives: tuple[Objective, ...],
         make_sampler: Callable[[int], BaseSampler],
-        key_of: Callable[[Architecture], EvaluationKey],
+        key_of: Callable[[Architecture, int], EvaluationKey],
         store: StudyStore,
         executor: Executor,
         limits: SearchLimits,
         seed: int = 0,
         mirror: OptunaMirror | None = None,
         observers: tuple[Observer, ...] = (),
+        halving: Halving | None = None,
+        threshold: Threshold | None = None,
     ) -> None:
         self._study, self._screen, self._objectives = study, screen, objectives
         self._key_of, self._store, self._executor, self._limits = key_of, store, executor, limits
@@ -132,7 +75,10 @@ class Driver:
         # A resumed study must not repeat the random numbers of its first run.
         self._ask_tell = AskTell(make_sampler(seed + len(self._records)), objectives, self._records)
         self._rng = np.random.default_rng([seed, len(self._records)])
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Climber] = {}
+        self._ladder = Ladder(halving or Halving(), objectives)
+        self._threshold = threshold or Threshold({})
+        self._over = False
         settled = store.get("settled", {})
         self._members: Members = [
             (record.number, with_settled(record.evaluation, settled.get(str(record.number))))
@@ -144,6 +90,10 @@ class Driver:
         self._start = time.monotonic()
         self._recent: Members = []
         self._broken = 0
+        for record in self._records:
+            if record.state != "duplicate" and record.evaluation is not None:
+                self._threshold.note(record.evaluation.values)
+        self._take_up()
 
     @property
     def elapsed_s(self) -> float:
@@ -156,20 +106,84 @@ class Driver:
             self._mirror.sync(self._records)
         ended = ""
         self._show()
-        while not ended or self._running:
-            while not ended and len(self._running) < self._executor.capacity:
-                ended = self._limit_reached() or self._submit_next()
+        while not ended or self._running or self._ladder.climbers:
+            while len(self._running) < self._executor.capacity and not self._over:
+                climber = self._ladder.next()
+                if climber is not None:
+                    self._submit(climber)
+                    continue
+                ended = ended or self._limit_reached() or self._submit_next()
+                if ended:
+                    break
             for outcome in self._executor.wait(1.0):
                 self._finish(outcome)
+            self._thin(bool(ended))
             self._show()
         return ended
 
     def _limit_reached(self) -> str:
-        if self._evaluated + len(self._running) >= self._limits.budget:
+        if self._evaluated + len(self._ladder.climbers) >= self._limits.budget:
             return f"the budget of {self._limits.budget} candidates is spent"
-        if self._limits.hours is not None and self.elapsed_s >= self._limits.hours * 3600:
-            return f"the limit of {self._limits.hours:g} hours is reached"
-        return ""
+        return f"the limit of {self._limits.hours:g} hours is reached" if self._out_of_time() else ""
+
+    def _out_of_time(self) -> bool:
+        return self._limits.hours is not None and self.elapsed_s >= self._limits.hours * 3600
+
+    def _take_up(self) -> None:
+        """Go on with the candidates that an earlier run left between two rungs."""
+        kept = self._store.get("ladder")
+        if kept is None:
+            return
+        # A kill may have come between the acknowledgement of a candidate and the note that it left.
+        under_way = [
+            climber
+            for climber in kept["climbers"]
+            if self._find(Architecture.from_dict(climber["architecture"])) is None
+        ]
+        self._ladder.restore({**kept, "climbers": under_way}, self._ask_again)
+
+    def _ask_again(self, answers: Mapping[str, Choice]) -> tuple[Architecture, Trial]:
+        trial = self._ask_tell.ask(answers)
+        return self._screen.space.suggest(trial), trial
+
+    def _keep_ladder(self) -> None:
+        if self._ladder.settings.rungs:
+            self._store.put("ladder", self._ladder.to_dict())
+
+    def _submit(self, climber: Climber) -> None:
+        payload: dict[str, object] = {"architecture": climber.architecture.to_dict()}
+        if self._ladder.settings.rungs:
+            payload["rung"] = climber.rung
+        if climber.evaluation is not None:
+            payload["known"] = climber.evaluation.to_dict()
+        least = self._threshold.least() if climber.rung == 0 else {}
+        if least:
+            payload["least"] = least
+        climber.started = time.monotonic()
+        self._running[self._executor.submit(payload)] = climber
+
+    def _thin(self, last: bool) -> None:
+        """Stop the candidates that do not climb; when the hours are spent, all that are not at the top."""
+        stopped = self._ladder.decide(last)
+        self._over = self._over or (last and self._out_of_time())
+        if self._over and not self._running:
+            stopped += self._ladder.climbers
+            self._ladder.climbers = []
+        for climber in stopped:
+            self._stop(climber)
+        if stopped:
+            self._keep_ladder()
+
+    def _stop(self, climber: Climber) -> None:
+        epochs = self._ladder.settings.rungs[climber.rung] if climber.waiting else 0
+        reached = climber.evaluation
+        if reached is None:
+            self._ask_tell.tell(climber.trial, TrialState.FAIL, None, {}, {"state": "interrupted"})
+            return
+        reason = f"stopped after {epochs} epochs: others of its population were better"
+        if self._over:
+            reason = "stopped below the full training: the hours were spent"
+        self._record(climber, replace(reached, state=State.PRUNED, reason=reason, folder=""))
 
     def _submit_next(self) -> str:
         """Propose until a candidate is worth evaluating; return why there is none, or an empty string."""
@@ -193,29 +207,37 @@ class Driver:
             if self._refuse(trial, architecture):
                 refusals += 1
                 continue
-            job = self._executor.submit({"architecture": architecture.to_dict()})
-            self._running[job] = _Running(architecture, trial, time.monotonic())
+            self._submit(self._ladder.admit(architecture, trial))
+            self._keep_ladder()
             return ""
         return f"{refusals} proposals in a row were refused before training; loosen the bounds or the limits"
 
+    def _find(self, architecture: Architecture) -> tuple[int, Evaluation] | None:
+        """Return what the store knows of an architecture at any fidelity of this search, the highest first."""
+        for rung in range(self._ladder.settings.top, -1, -1):
+            known = self._store.find(self._key_of(architecture, rung))
+            if known is not None:
+                return known
+        return None
+
     def _unseen_choices(self) -> dict[str, Choice] | None:
-        under_way = {running.architecture.id for running in self._running.values()}
+        under_way = {climber.architecture.id for climber in self._ladder.climbers}
         for _ in range(_UNSEEN_ATTEMPTS):
             suggester = RandomSuggester(self._rng)
             try:
                 architecture = self._screen.space.suggest(suggester)
             except DegenerateArchitectureError:
                 continue
-            if architecture.id not in under_way and self._store.find(self._key_of(architecture)) is None:
+            if architecture.id not in under_way and self._find(architecture) is None:
                 return suggester.answers
         return None
 
     def _answer_duplicate(self, trial: Trial, architecture: Architecture) -> bool:
-        for running in self._running.values():
-            if running.architecture.id == architecture.id:
-                running.followers.append(trial)
+        for climber in self._ladder.climbers:
+            if climber.architecture.id == architecture.id:
+                climber.followers.append(trial)
                 return True
-        known = self._store.find(self._key_of(architecture))
+        known = self._find(architecture)
         if known is None:
             return False
         number, evaluation = known
@@ -230,7 +252,7 @@ class Driver:
         reason = f"refused before anything was built: {self._screen.explain(violations)}"
         evaluation = Evaluation(
             architecture=architecture,
-            key=self._key_of(architecture),
+            key=self._key_of(architecture, self._ladder.settings.top),
             state=State.INFEASIBLE,
             values={name: cost.value for name, cost in costs.items()},
             provenance={name: cost.to_dict() for name, cost in costs.items()},
@@ -242,30 +264,40 @@ class Driver:
         return True
 
     def _finish(self, outcome: Outcome) -> None:
-        running = self._running.pop(outcome.job)
+        climber = self._running.pop(outcome.job)
         if outcome.kind == "infrastructure":
-            self._give_back(running, outcome.reason)
+            self._give_back(climber, outcome.reason)
             return
         self._broken = 0
-        evaluation = self._read(running.architecture, outcome)
+        evaluation = self._read(climber.architecture, outcome)
         if evaluation is None:
             evaluation = Evaluation(
-                architecture=running.architecture,
-                key=self._key_of(running.architecture),
+                architecture=climber.architecture,
+                key=self._key_of(climber.architecture, climber.rung),
                 state=State.FAILED,
                 reason=str(CandidateError(outcome.kind or "crash", outcome.reason or "its result was malformed")),
-                seconds={"failed": time.monotonic() - running.started},
+                seconds={"failed": time.monotonic() - climber.started},
                 created=time.time(),
             )
+        if climber.rung == 0:
+            self._threshold.note(evaluation.values)
+        if evaluation.state is not State.COMPLETE:
+            self._ladder.leave(climber)
+        elif not self._ladder.landed(climber, evaluation):
+            self._keep_ladder()
+            return
+        self._record(climber, evaluation)
+        self._keep_ladder()
+
+    def _record(self, climber: Climber, evaluation: Evaluation) -> None:
         self._evaluated += _counts(evaluation)
-        number = self._acknowledge(
-            running.trial, evaluation.state, evaluation, evaluation.constraints, evaluation.reason
-        )
-        if evaluation.state is State.COMPLETE:
+        state, constraints, reason = evaluation.state, evaluation.constraints, evaluation.reason
+        number = self._acknowledge(climber.trial, state, evaluation, constraints, reason)
+        if state is State.COMPLETE:
             self._members.append((number, evaluation))
         self._recent.append((number, evaluation))
-        for follower in running.followers:
-            self._acknowledge(follower, evaluation.state, evaluation, evaluation.constraints, evaluation.reason, number)
+        for follower in climber.followers:
+            self._acknowledge(follower, state, evaluation, constraints, reason, number)
 
     @staticmethod
     def _read(architecture: Architecture, outcome: Outcome) -> Evaluation | None:
@@ -278,12 +310,13 @@ class Driver:
             return None
         return evaluation if evaluation.architecture.id == architecture.id else None
 
-    def _give_back(self, running: _Running, reason: str) -> None:
+    def _give_back(self, climber: Climber, reason: str) -> None:
         """Forget a candidate that the machine failed, not it; end the search when that happens again at once.
 
         Nothing is recorded, so that the candidate is no failure and can be proposed again.
         """
-        for trial in (running.trial, *running.followers):
+        self._ladder.leave(climber)
+        for trial in (climber.trial, *climber.followers):
             self._ask_tell.tell(trial, TrialState.FAIL, None, {}, {"state": "interrupted"})
         self._broken += 1
         if self._broken >= _BROKEN_IN_A_ROW:
@@ -328,6 +361,8 @@ class Driver:
     def _told_state(state: State, values: list[float] | None) -> TrialState:
         if state is State.FAILED:
             return TrialState.FAIL
+        if state is State.PRUNED:
+            return TrialState.PRUNED
         return TrialState.COMPLETE if values is not None else TrialState.PRUNED
 
     def _constraints(self, evaluation: Evaluation | None, violated: Mapping[str, float]) -> dict[str, float]:
@@ -346,7 +381,7 @@ class Driver:
             study=self._study,
             budget=self._limits.budget,
             evaluated=self._evaluated,
-            running={running.architecture.id: now - running.started for running in self._running.values()},
+            running={climber.architecture.id: now - climber.started for climber in self._running.values()},
             counts=self._store.counts(),
             elapsed_s=self.elapsed_s,
             hours=self._limits.hours,
@@ -360,5 +395,7 @@ class Driver:
 
 
 def _counts(evaluation: Evaluation | None) -> bool:
-    """Say whether an evaluation was spent on a candidate: the screen's refusals took no seconds."""
-    return evaluation is not None and bool(evaluation.seconds)
+    """Say whether an evaluation was spent on a candidate: screen and zero-cost scores refuse without training."""
+    if evaluation is None or not evaluation.seconds:
+        return False
+    return not any(name.startswith("proxy_") and amount > 0 for name, amount in evaluation.constraints.items())

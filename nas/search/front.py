@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.errors import StoreError
 from nas.evaluate import Screen
-from nas.evaluation import Evaluation, State
+from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
@@ -45,8 +45,9 @@ def resolve_references(
 
     A maximised metric gets 0. A cost gets its bound, or the 90th percentile over 128 architectures drawn with seed 0,
     by the lowered graph and the latency model, rounded up in the series 1, 2, 5. A latency that is only modelled is
-    taken five times, since a roofline is a lower bound. Memory is taken as weights plus activations; a
-    metric that is none of these keeps no reference, and the hypervolume is NaN.
+    taken five times, since a roofline is a lower bound. Memory is taken as weights plus activations. A perplexity gets
+    the size of the vocabulary, which guessing reaches. A metric that is none of these keeps no reference, and the
+    hypervolume is NaN.
 
     Args:
         objectives: axes; those that have a reference keep it.
@@ -63,7 +64,9 @@ def resolve_references(
         estimates = screen.costs(architecture)
         costs = {name: estimate.value for name, estimate in estimates.items()}
         modelled = estimates["predicted_latency_ms"].provenance == "modelled"
-        costs["latency_ms"] = costs["predicted_latency_ms"] * (_MODELLED_LATENCY_FACTOR if modelled else 1.0)
+        latency_ms = costs["predicted_latency_ms"] * (_MODELLED_LATENCY_FACTOR if modelled else 1.0)
+        # One more token of a language model takes no longer than its prompt.
+        costs |= dict.fromkeys(screen.space.task.timings, latency_ms)
         costs["size_kib"] = costs["weights_kib"]
         costs["memory_kib"] = (graph.weight_bytes + graph.activation_bytes) / 1024
         if energy_model is not None:
@@ -76,6 +79,8 @@ def resolve_references(
             reference = 0.0
         elif reference is None and objective.bound is not None:
             reference = objective.bound
+        elif reference is None and objective.metric.startswith("perplexity"):
+            reference = float(screen.space.task.vocabulary)
         elif reference is None and objective.metric in drawn[0]:
             column = [costs[objective.metric] for costs in drawn]
             reference = round_up(float(np.quantile(column, _REFERENCE_QUANTILE)))
@@ -220,7 +225,13 @@ def snapshot_of(store: StudyStore, folder: Path) -> SearchSnapshot:
         finished=bool(store.get("finished", False)),
         shipped=_shipped(shipped, folder) if shipped else None,
         started=float(store.get("started", 0.0)),
+        baselines=baselines_of(store),
     )
+
+
+def baselines_of(store: StudyStore) -> tuple[Baseline, ...]:
+    """Return the ready models that were put beside the candidates; no front and no hypervolume knows them."""
+    return tuple(Baseline.from_dict(item) for item in store.get("baselines", []))
 
 
 def _shipped(kept: Mapping[str, Any], folder: Path) -> ShippedModel:

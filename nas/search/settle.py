@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from nas.evaluation import Evaluation
 from nas.measurement import Measurement
@@ -15,6 +18,8 @@ from nas.store import StudyStore
 # Two medians are told apart when they lie further apart than this many of their blocks' spreads, added in quadrature.
 _SPREADS = 2.0
 _NEAR = 0.05
+# Where a process happens to lay out its memory shifts a small model's time by more than the spread inside the process.
+_FEWEST_PROCESSES = 2
 
 
 class Comparer(Protocol):
@@ -31,9 +36,10 @@ def settle_front(
     """Re-measure the latency of the front's members and keep the new readings in the store.
 
     Reading one candidate per minute on a shared machine lets drift decide close calls; here all members share each
-    minute. Each attempt doubles the rounds for as long as a dominance hangs on a difference within the noise. A member
-    that falls off the front may leave room for a candidate that it had hidden, so candidates that enter, and those that
-    one unlucky reading may have kept off, are measured likewise.
+    minute. Each attempt is a process of its own and doubles the rounds; there are at least two for each member, and
+    more for as long as a dominance hangs on a difference within the noise. What is kept is pooled over the attempts,
+    see :func:`pooled`. A member that falls off the front may leave room for a candidate that it had hidden, so
+    candidates that enter, and those that one unlucky reading may have kept off, are measured likewise.
 
     Args:
         store: of the study.
@@ -49,6 +55,7 @@ def settle_front(
         return []
     rounds, disturbed = 10, 0
     notes: list[str] = []
+    readings: dict[str, list[Measurement]] = {}
     for _ in range(attempts):
         members = eligible(store, objectives)
         front = near_front(members, objectives)
@@ -57,16 +64,18 @@ def settle_front(
             break
         models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
         settled = store.get("settled", {})
-        readings = comparer.compare(models, rounds)
-        for (number, _), measurement in zip(timed, readings, strict=True):
-            settled[str(number)] = measurement.to_dict()
-        store.put("settled", settled)
+        for (number, _), measurement in zip(timed, comparer.compare(models, rounds), strict=True):
+            readings.setdefault(str(number), []).append(measurement)
+        kept = {number: pooled(taken) for number, taken in readings.items()}
+        store.put("settled", {**settled, **{number: measurement.to_dict() for number, measurement in kept.items()}})
         members = eligible(store, objectives)
-        known = [member for member in members if str(member[0]) in settled]
-        disturbed = sum(reading.disturbed for reading in readings)
-        notes = within_noise(front_of(known, objectives), known, objectives)
-        unmeasured = [number for number, _ in front_of(members, objectives) if str(number) not in settled]
-        if not notes and not unmeasured and not disturbed:
+        known = [member for member in members if str(member[0]) in kept or str(member[0]) in settled]
+        leading = front_of(known, objectives)
+        notes = within_noise(leading, known, objectives)
+        unmeasured = [number for number, _ in front_of(members, objectives) if str(number) not in kept]
+        once = [number for number, _ in leading if len(readings.get(str(number), [])) < _FEWEST_PROCESSES]
+        disturbed = sum(kept[str(number)].disturbed for number, _ in timed)
+        if not notes and not unmeasured and not once and not disturbed:
             break
         rounds *= 2
     if disturbed:
@@ -76,6 +85,26 @@ def settle_front(
     notes += [f"trial {number} on the front was not timed again; its latency is the search's" for number in missing]
     store.put("within_noise", notes)
     return notes
+
+
+def pooled(readings: Sequence[Measurement]) -> Measurement:
+    """Return one measurement of several processes' readings of one model; disturbed ones count only where all are.
+
+    ``anchor_spread`` becomes the larger of the spread inside a process and half the range between the processes, so
+    that it says how far a reading in yet another process may lie off.
+    """
+    calm = [reading for reading in readings if not reading.disturbed] or list(readings)
+    ratios = [reading.anchor_ratio for reading in calm if reading.anchor_ratio is not None]
+    inside = [reading.anchor_spread for reading in calm if reading.anchor_spread is not None]
+    return replace(
+        calm[-1],
+        median=float(np.median([reading.median for reading in calm])),
+        p10=float(np.median([reading.p10 for reading in calm])),
+        spread=float(np.median([reading.spread for reading in calm])),
+        count=sum(reading.count for reading in calm),
+        anchor_ratio=float(np.median(ratios)) if ratios else None,
+        anchor_spread=max(float(np.median(inside)), (max(ratios) - min(ratios)) / 2) if ratios and inside else None,
+    )
 
 
 def near_front(members: Members, objectives: Sequence[Objective]) -> Members:

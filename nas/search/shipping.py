@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nas.architecture import Architecture
-from nas.data import Preprocessing
+from nas.data import Encoding
 from nas.errors import ConfigError
 from nas.evaluation import Evaluation
 from nas.export import Exporter
@@ -40,7 +40,7 @@ class Shipper:
     objectives: tuple[Objective, ...]
     exporter: Exporter
     profile: Callable[[Path], list[OperatorTime]]
-    preprocessing: Callable[[Architecture], Preprocessing]
+    preprocessing: Callable[[Architecture], Encoding]
 
     def choose(self, rule: str, member: int | None = None) -> tuple[int, Evaluation, str]:
         """Return trial number, evaluation and the reason, by a rule or by the number of a trial on the front.

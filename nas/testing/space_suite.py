@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 from nas.architecture import Architecture, Choice, Precision
 from nas.data import Task
 from nas.errors import DegenerateArchitectureError
-from nas.graph import GRAPH_INPUT, Graph, Op
+from nas.graph import GRAPH_INPUT, WEIGHT_KINDS, Graph, Op
 from nas.protocols import SearchSpace, Suggester
 from nas.suggest import RandomSuggester
 
@@ -173,18 +175,18 @@ class SpaceSuite:
         assert len(set(ids)) == len(ids) == small.size() > 1
 
     def test_trains(self) -> None:
-        """Logits have shape (batch, classes); a backward pass gives every parameter a finite gradient."""
+        """Logits are (batch, classes), of a language model (batch, tokens, classes); all weights get gradients."""
         import torch
 
         torch.set_num_threads(1)
         for space, architecture in self.drawn():
             torch.manual_seed(0)
             module = space.build(architecture).train()
-            height, width = space.input_size(architecture)
-            images = torch.randn(4, self.task.channels, height, width)
-            logits = module(images)
-            assert logits.shape == (4, self.task.classes)
-            loss: Any = torch.nn.functional.cross_entropy(logits, torch.arange(4) % self.task.classes)
+            inputs = self._inputs(space, architecture, 4)
+            logits = module(inputs)
+            assert logits.shape == (*(inputs.shape if self._speaks else (4,)), self.task.classes)
+            rows = logits.flatten(0, -2)
+            loss: Any = torch.nn.functional.cross_entropy(rows, torch.arange(len(rows)) % self.task.classes)
             loss.backward()
             for name, parameter in module.named_parameters():
                 assert parameter.grad is not None, name
@@ -227,7 +229,8 @@ class SpaceSuite:
                 written[op.name] = op.output_shape
             unread = set(written) - {source for op in graph.ops for source in op.inputs}
             assert unread == {graph.ops[-1].name}
-            assert graph.ops[-1].output_shape == (1, self.task.classes)
+            shape = graph.ops[-1].output_shape
+            assert (shape[0], shape[-1], len(shape)) == (1, self.task.classes, 3 if self._speaks else 2)
 
     def test_lower_equals_the_exported_file(self, tmp_path: Path) -> None:
         """The lowered graph has the exported ONNX file's ops that bear multiply-accumulates, MACs and weight bytes.
@@ -235,38 +238,72 @@ class SpaceSuite:
         Compared, with every weight randomised first so that no two tensors are equal: the multiset of (kind, block,
         weight shapes, input shapes, output shape, MACs) over conv, gemm and matmul; total MACs; and, at fp32, the
         weight bytes of the lowered graph with those of the file's float tensors that are more than a scalar; at the
-        architecture's own precisions a weight of an int8 conv or gemm takes 1 byte instead of 4.
+        architecture's own precisions a weight of an int8 conv, gemm or gather takes 1 byte instead of 4. A tensor that
+        two nodes read counts once in the lowered graph. Free axes have the sizes at which the file is timed first.
         """
         import onnx
 
         from nas.runtime.onnx_graph import graph_from_onnx
+        from nas.runtime.variants import timed_variants
 
         for space, architecture in self.drawn():
             path = self._export(space, architecture, tmp_path)[1]
-            lowered, exported = space.lower(architecture), graph_from_onnx(path)
+            sizes = next(iter(timed_variants(path).values()))
+            lowered, exported = space.lower(architecture), graph_from_onnx(path, sizes)
             assert sorted(map(_signature, lowered.mac_ops)) == sorted(map(_signature, exported.mac_ops))
             assert lowered.macs == exported.macs > 0
             stored = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == 1 and tensor.dims]
             in_file = sum(4 * int(np.prod(tensor.dims)) for tensor in stored)
-            assert 4 * lowered.parameters == exported.weight_bytes == in_file
-            narrow = [op for op in lowered.mac_ops if architecture.precision[op.block] is Precision.INT8]
+            assert 4 * lowered.parameters == in_file == exported.weight_bytes - _read_again(onnx.load(path).graph)
+            narrow = [
+                op
+                for op in lowered.ops
+                if op.kind in WEIGHT_KINDS and architecture.precision[op.block] is Precision.INT8
+            ]
             shrunk = sum(3 * int(np.prod(op.weights["weight"])) for op in narrow if "weight" in op.weights)
             assert lowered.weight_bytes == in_file - shrunk
 
     def test_runtime_repeats_torch(self, tmp_path: Path) -> None:
-        """ONNX Runtime's logits on a batch of 3 equal torch's."""
+        """ONNX Runtime's logits on a batch of 3, of a language model on one text, equal torch's."""
         import torch
 
+        from nas.runtime.inputs import empty_inputs
         from nas.runtime.onnx_runtime import OnnxRuntime
 
         for space, architecture in self.drawn():
             module, path = self._export(space, architecture, tmp_path)
-            height, width = space.input_size(architecture)
-            images = torch.randn(3, self.task.channels, height, width)
+            inputs = self._inputs(space, architecture, 1 if self._speaks else 3)
             with torch.no_grad():
-                expected = module.eval()(images).numpy()
-            (logits,) = OnnxRuntime().load(path).run({"input": images.numpy()})
+                expected = module.eval()(inputs).numpy()
+            session = OnnxRuntime().load(path)
+            logits, *_ = session.run({"input": inputs.numpy(), **empty_inputs(session.inputs, {"input"})})
             np.testing.assert_allclose(logits, expected, atol=self.tolerance * max(1.0, np.abs(expected).max()))
+
+    def test_cached_tokens_repeat_the_whole(self, tmp_path: Path) -> None:
+        """A language model's file, given a prompt and then token by token with its cache, says what it says at once.
+
+        Its further outputs are the cache's next state, in the order of its further inputs. Other tasks have no cache.
+        """
+        import torch
+
+        from nas.runtime.inputs import empty_inputs
+        from nas.runtime.onnx_runtime import OnnxRuntime
+
+        for space, architecture in self.drawn() if self._speaks else ():
+            module, path = self._export(space, architecture, tmp_path)
+            tokens = self._inputs(space, architecture, 1)
+            with torch.no_grad():
+                expected = module.eval()(tokens).numpy()
+            session = OnnxRuntime().load(path)
+            cache = empty_inputs(session.inputs, {"input"})
+            assert cache
+            parts, said = [tokens[:, :3], *tokens[:, 3:].split(1, dim=1)], []
+            for part in parts:
+                logits, *grown = session.run({"input": part.numpy(), **cache})
+                cache = dict(zip(cache, grown, strict=True))
+                said.append(logits)
+            whole = np.concatenate(said, axis=1)
+            np.testing.assert_allclose(whole, expected, atol=self.tolerance * max(1.0, np.abs(expected).max()))
 
     def test_imports_no_torch(self) -> None:
         """Importing the space, sampling, mutating and lowering leave torch unimported."""
@@ -279,22 +316,34 @@ class SpaceSuite:
             "architecture": architecture.to_dict(),
         }
         command = [sys.executable, "-c", _TORCHLESS, json.dumps(job)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        # A space of a user's own may lie where only this process looks for it.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {"torch": False, "macs": space.lower(architecture).macs}
 
     def _export(self, space: SearchSpace, architecture: Architecture, folder: Path) -> tuple[Any, Path]:
         import torch
 
-        from nas.quantize.torch_to_onnx import export_fp32
+        from nas.quantize.torch_to_onnx import export_example
 
         torch.manual_seed(self.seed)
         module = space.build(architecture)
         _randomise(module)
         path = folder / f"{architecture.id}.onnx"
-        height, width = space.input_size(architecture)
-        export_fp32(module, path, self.task.channels, height, width)
+        export_example(module, path, self._inputs(space, architecture, 1).numpy())
         return module, path
+
+    @property
+    def _speaks(self) -> bool:
+        return self.task.kind == "language_model"
+
+    def _inputs(self, space: SearchSpace, architecture: Architecture, batch: int) -> Any:
+        """Return pictures of normal noise, or random tokens, as the network reads them."""
+        import torch
+
+        shape = (batch, *((self.task.channels,) if self.task.channels else ()), *space.input_size(architecture))
+        return torch.randint(self.task.vocabulary, shape) if self.task.vocabulary else torch.randn(shape)
 
 
 def _refusal(call: Callable[[Architecture], Any], architecture: Architecture) -> str:
@@ -311,6 +360,13 @@ def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]
 
 def _is_split(graph: Graph, name: str) -> bool:
     return any(op.name == name and op.kind == "split" for op in graph.ops)
+
+
+def _read_again(graph: Any) -> int:
+    """Return the bytes of float tensors at each reader but the first."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    stored = (tensor for tensor in graph.initializer if tensor.data_type == 1 and tensor.dims)
+    return sum(4 * int(np.prod(tensor.dims)) * (readers[tensor.name] - 1) for tensor in stored)
 
 
 def _signature(op: Op) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.evaluation import Evaluation, State
+from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.plots.points import fully_evaluated, precision_summary
 from nas.protocols import SearchSnapshot
@@ -77,7 +77,35 @@ def candidates(snapshot: SearchSnapshot) -> list[Candidate]:
     for trial, evaluation in snapshot.evaluations:
         if fully_evaluated(evaluation, snapshot.objectives) and str(evaluation.key) not in found:
             found[str(evaluation.key)] = _candidate(snapshot, trial, evaluation)
+    for baseline in snapshot.baselines:
+        found[f"baseline|{baseline.key}"] = _baseline(snapshot, baseline)
     return list(found.values())
+
+
+def _baseline(snapshot: SearchSnapshot, baseline: Baseline) -> Candidate:
+    """Return a ready model's run, of the kind of candidates so that it is found again; a tag sets it apart."""
+    tags = {
+        STUDY_ID: study_id(snapshot),
+        KIND: "candidate",
+        EVALUATION: f"baseline|{baseline.key}",
+        "study": snapshot.study,
+        "baseline": baseline.name,
+        "on_front": _flag(False),
+        "shipped": _flag(False),
+        "notes": "; ".join(baseline.notes) or "none",
+    }
+    for metric, origin in baseline.provenance.items():
+        tags[f"provenance.{metric}"] = str(origin.get("provenance", "unknown"))
+    params = {"baseline": baseline.name, "source": baseline.source, "precision": baseline.precision}
+    return Candidate(
+        key=f"baseline|{baseline.key}",
+        name=f"baseline-{baseline.name}",
+        params={name: value[:PARAMETER_LIMIT] for name, value in params.items()},
+        metrics={_name(name): float(value) for name, value in baseline.values.items() if math.isfinite(value)},
+        tags={_name(name): value[:TAG_LIMIT] for name, value in tags.items()},
+        started_ms=milliseconds(snapshot.started),
+        ended_ms=milliseconds(snapshot.started),
+    )
 
 
 def _candidate(snapshot: SearchSnapshot, trial: int, evaluation: Evaluation) -> Candidate:
@@ -158,7 +186,8 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
     """Return the parent's metrics; their step is the number of trials so far, and each point differs from the last.
 
     ``best_<metric>`` per objective, ``fastest_<metric>`` of the feasible candidate with the least latency,
-    ``front_size`` and ``hypervolume`` grow with the search; ``trials_<state>`` and ``shipped_<metric>`` are final.
+    ``fastest_above_floor_ms`` of the candidates that reach ``accuracy_floor``, ``front_size`` and ``hypervolume`` grow
+    with the search; ``trials_<state>`` and ``shipped_<metric>`` are final.
     """
     points: dict[tuple[str, int], MetricPoint] = {}
     last_step, last_ms = 0, milliseconds(snapshot.started)
@@ -179,6 +208,10 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
             continue
         for name, value in _records(evaluation, snapshot.objectives, now).items():
             note(name, value, step, time_ms)
+        floor = snapshot.config.get("accuracy_floor")
+        if floor is not None and evaluation.values.get("accuracy", -math.inf) >= floor:
+            fastest = min(evaluation.values.get("latency_ms", math.inf), now.get("fastest_above_floor_ms", math.inf))
+            note("fastest_above_floor_ms", fastest, step, time_ms)
         front = _grown(front, tuple(axis.loss(evaluation.values) for axis in snapshot.objectives))
         note("front_size", float(len(front)), step, time_ms)
     for step, volume in snapshot.hypervolume:

@@ -26,7 +26,7 @@ from nas.tracking import content
 
 ALIAS = "champion"
 _SHIPPED = "hwnas.shipped"
-_KEPT_BESIDE = ("model_card.json", "labels.txt", "preprocessing.json", "run.py")
+_KEPT_BESIDE = ("model_card.json", "labels.txt", "preprocessing.json", "tokenizer.json", "run.py")
 
 
 def model_name(experiment: str, study: str) -> str:

@@ -63,6 +63,7 @@ def front_document(snapshot: SearchSnapshot) -> dict[str, Any]:
         "environment": dict(snapshot.environment),
         "shipped": {"trial": shipped.trial, "rule": shipped.rule, "reason": shipped.reason} if shipped else None,
         "members": members,
+        "baselines": [item.to_dict() for item in snapshot.baselines],
     }
 
 
@@ -150,6 +151,16 @@ def _table(snapshot: SearchSnapshot) -> list[str]:
         made = {str(origin.get("provenance", "?")) for origin in origins}
         cells += [precision_summary(evaluation.architecture), ", ".join(sorted(made))]
         cells.append("ships" if snapshot.shipped and snapshot.shipped.trial == trial else "")
+        rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    for baseline in snapshot.baselines:
+        cells = [f"baseline {baseline.name}"]
+        for axis in snapshot.objectives:
+            value = baseline.values.get(axis.metric)
+            cells.append("-" if value is None else show(axis, value).removesuffix(f" {axis.unit}"))
+        made = {
+            str(baseline.provenance.get(axis.metric, {}).get("provenance", "absent")) for axis in snapshot.objectives
+        }
+        cells += [baseline.precision, ", ".join(sorted(made)), "baseline"]
         rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return rows
 

@@ -1,3 +1,4 @@
+from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
 from nas.accuracy.zero_cost import Macs, Naswot, Params, Synflow
 from nas.testing.proxy_suite import ProxySuite
 
@@ -20,3 +21,23 @@ class TestParams(ProxySuite):
 class TestMacs(ProxySuite):
     def make_proxy(self):
         return Macs()
+
+
+class TestDss(ProxySuite):
+    def make_proxy(self):
+        return Dss()
+
+
+class TestGradientNorm(ProxySuite):
+    def make_proxy(self):
+        return GradientNorm()
+
+
+class TestJacobianCovariance(ProxySuite):
+    def make_proxy(self):
+        return JacobianCovariance()
+
+
+class TestSnip(ProxySuite):
+    def make_proxy(self):
+        return Snip()

@@ -10,6 +10,9 @@ from nas.architecture import Architecture
 from nas.data import Task
 from nas.testing import SpaceSuite
 from search_spaces.convnet import ConvNet
+from search_spaces.decoder import Decoder
+from search_spaces.hybrid import Hybrid
+from search_spaces.nasbench201 import NasBench201
 from search_spaces.reference import Reference
 from search_spaces.toy import Toy
 from search_spaces.transformer import Transformer
@@ -70,6 +73,45 @@ class TestConvNetTwoSmallStages(TestConvNet):
     }
 
 
+class TestDecoder(_Spaces):
+    space_class = Decoder
+    task = Task("language_model", channels=0, classes=70, vocabulary=70)
+    arguments: ClassVar = {"contexts": [10, 12], "prompt": 8, "depths": [1, 2, 3], "widths": [32, 48]}
+    bad: ClassVar = {"kv_heads": 4, "heads": 2}
+    architectures = 4
+    small: ClassVar = {
+        "contexts": [10, 12],
+        "prompt": 8,
+        "widths": [32],
+        "depths": [1, 2],
+        "heads": [2],
+        "kv_heads": [1],
+        "head_sizes": [16],
+        "mlp_ratios": [1],
+        "activations": ["relu"],
+        "norms": ["rmsnorm"],
+    }
+
+
+class TestTransformerOnTokens(_Spaces):
+    space_class = Transformer
+    task = Task("text_classification", channels=0, classes=10, vocabulary=90)
+    arguments: ClassVar = {"lengths": [6, 11], "kv_heads": [1, 2, 4]}
+    bad: ClassVar = {"kv_heads": 4, "heads": 2}
+    small: ClassVar = {
+        "lengths": [6, 11],
+        "widths": [32],
+        "depths": [1, 2],
+        "heads": [2],
+        "kv_heads": [1],
+        "head_sizes": [8],
+        "mlp_ratios": [1],
+        "activations": ["relu"],
+        "norms": ["layernorm"],
+        "poolings": ["mean"],
+    }
+
+
 class TestTransformer(_Spaces):
     space_class = Transformer
     arguments: ClassVar = {"resolutions": [16, 24], "kv_heads": [1, 2, 4]}
@@ -121,3 +163,46 @@ class TestReference(_Spaces):
 
     def make_degenerate(self):
         return next(one for one in self.space().every() if one.choices["resolution"] == 1)
+
+
+class TestNasBench201(_Spaces):
+    space_class = NasBench201
+    arguments: ClassVar = {"resolutions": [8, 12], "channels": 4, "cells": 2}
+    bad: ClassVar = dict.fromkeys(("node3_from0", "node3_from1", "node3_from2"), "none")
+    small: ClassVar = {"resolutions": [8], "operations": ["none", "skip_connect", "nor_conv_3x3"]}
+    architectures = 5
+
+
+class TestNasBench201PerStage(TestNasBench201):
+    arguments: ClassVar = {"resolutions": [8], "channels": 4, "cells": 1, "precision_per": "stage"}
+    small: ClassVar = {"resolutions": [8, 16], "operations": ["none", "skip_connect"], "precision_per": "stage"}
+    architectures = 2
+    seed = 3
+
+
+class TestHybrid(_Spaces):
+    space_class = Hybrid
+    arguments: ClassVar = {"resolutions": [8, 16]}
+    bad: ClassVar = {"resolution": 8, "strides": "222"}
+    architectures = 4
+    small: ClassVar = {
+        "resolutions": [16],
+        "stem_widths": [8],
+        "strides": ["12"],
+        "widths": [[8]],
+        "depths": [1, 2],
+        "blocks": ["fused"],
+        "dense_kernels": [3],
+        "fused_expansions": [1],
+        "squeeze_ratios": [0.0],
+        "patches": [1, 2],
+        "token_widths": [16],
+        "layers": [1, 2],
+        "heads": [2],
+        "kv_heads": [1],
+        "head_sizes": [8],
+        "mlp_ratios": [1],
+        "activations": ["relu"],
+        "norms": ["layernorm"],
+        "poolings": ["mean"],
+    }

@@ -10,8 +10,9 @@ from nas.evaluate import Screen
 from nas.executor.spawned import SpawnedExecutor
 from nas.objective import Objective
 from nas.search.ask_tell import OptunaMirror
-from nas.search.driver import Driver, SearchLimits
+from nas.search.driver import Driver
 from nas.search.samplers import make_sampler
+from nas.search.status import SearchLimits
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_job, synthetic_key
 from search_spaces.convnet import ConvNet

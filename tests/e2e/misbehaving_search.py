@@ -9,8 +9,9 @@ from nas.device import Device
 from nas.evaluate import Screen
 from nas.executor.spawned import SpawnedExecutor
 from nas.objective import Objective
-from nas.search.driver import Driver, SearchLimits
+from nas.search.driver import Driver
 from nas.search.samplers import make_sampler
+from nas.search.status import SearchLimits
 from nas.store import StudyStore
 from nas.testing.jobs import misbehave
 from nas.testing.synthetic import MacsLatency, synthetic_job, synthetic_key

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -18,9 +17,20 @@ from nas.config.paths import conf_dir, group_members, group_names
 from nas.config.study import find_study, identity, resumed, studies, study_name
 from nas.errors import ConfigError
 
-MANDATORY = {"search": [], "front": ["study=s"], "export": ["study=s"], "profile": ["model=m.onnx"], "devices": []}
+MANDATORY = {
+    "search": [],
+    "front": ["study=s"],
+    "export": ["study=s"],
+    "profile": ["model=m.onnx"],
+    "devices": [],
+    "score-latency": ["table=t.csv", "encoding=hat", "target=ms"],
+}
 MEMBERS = [
-    (verb, group, member) for verb in schema.ROOTS for group in schema.groups(verb) for member in group_members(group)
+    (verb, group, member)
+    for verb in schema.ROOTS
+    if verb != "plan"  # composes what search composes
+    for group in schema.groups(verb)
+    for member in group_members(group)
 ]
 
 
@@ -55,17 +65,25 @@ def test_every_member_of_every_group_composes(verb: str, group: str, member: str
     assert config["choices"][group] == member
 
 
-@pytest.mark.parametrize("verb", list(schema.ROOTS))
+def test_a_plan_takes_what_a_search_takes() -> None:
+    assert yaml.safe_load((conf_dir() / "plan.yaml").read_text()) == {"defaults": ["search", "_self_"]}
+    planned, searched = (resolve(Request(verb, ("space=toy", "study=a"))) for verb in ("plan", "search"))
+    assert planned == searched
+
+
+@pytest.mark.parametrize("verb", [verb for verb in schema.ROOTS if verb != "plan"])
 def test_schema_and_yaml_agree(verb: str) -> None:
     written = yaml.safe_load((conf_dir() / f"{verb}.yaml").read_text())
     defaults = written.pop("defaults")
     assert defaults[:2] == [f"{verb}_schema", "_self_"], "the schema comes first, groups override the root"
     assert [next(iter(entry)) for entry in defaults[2:]] == list(schema.groups(verb))
     for name, (default, _) in schema.keys(verb).items():
-        if dataclasses.is_dataclass(default) or default == {}:
-            assert all(value is None for value in written[name].values())
-        else:
-            assert written[name] == default, f"{name} has another default in the YAML than in the schema"
+        given = written[name]
+        if isinstance(default, dict):
+            # What a YAML leaves out of a section keeps the schema's default.
+            assert given.keys() <= default.keys() or not default
+            given = {**default, **given}
+        assert given == default, f"{name} has another default in the YAML than in the schema"
     assert set(written) == set(schema.keys(verb))
 
 
@@ -125,7 +143,8 @@ def test_environment_variable_in_a_value(monkeypatch: pytest.MonkeyPatch) -> Non
 def defaults() -> dict[str, Any]:
     """The composed default search without what composing adds to the schema's keys."""
     config = composed()
-    return {key: value for key, value in config.items() if key not in ("choices", "overrides", "config_dir")}
+    added = ("choices", "overrides", "config_dir", "plugins")
+    return {key: value for key, value in config.items() if key not in added}
 
 
 @pytest.mark.parametrize(
@@ -300,7 +319,7 @@ def test_own_folder_adds_members(tmp_path: Path) -> None:
     config = composed("search", "space=mine", own=own)
     assert config["choices"]["space"] == "mine"
     assert config["study"].startswith("mine-digits-")
-    assert "have convnet, mine, " in complaint("space=mien", own=own)
+    assert "have convnet, hybrid, mine, " in complaint("space=mien", own=own)
     assert "Did you mean 'mine'?" in complaint("space=mien", own=own)
 
 
@@ -374,7 +393,7 @@ def test_show_prints_what_may_still_be_missing() -> None:
     assert yaml.safe_load(show(Request("profile")))["model"] == "???"
     config = yaml.safe_load(show(Request("search", ("budget=7",))))
     assert config["budget"] == 7
-    assert config["space"]["resolutions"] == "${data.resolutions}"
+    assert config["space"]["resolutions"] == "${oc.select:data.resolutions,[]}"
     assert "hydra" not in config
 
 

@@ -12,9 +12,11 @@ from nas.evaluate import Screen
 from nas.executor.in_process import InProcessExecutor
 from nas.objective import Objective
 from nas.search.ask_tell import OptunaMirror, freeze, thaw
-from nas.search.driver import Driver, SearchLimits
+from nas.search.driver import Driver
 from nas.search.front import complete, front_of, hypervolume_history, hypervolume_of, resolve_references, round_up
+from nas.search.knowledge import problem_of
 from nas.search.samplers import SAMPLERS, make_sampler
+from nas.search.status import SearchLimits
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_evaluation, synthetic_job, synthetic_key
 from search_spaces.toy import Toy
@@ -36,7 +38,7 @@ def driver(path, budget=15, sampler="random", job=None, objectives=AXES, limits=
         "study",
         checks,
         objectives,
-        lambda number: make_sampler(sampler, number),
+        lambda number: make_sampler(sampler, number, None, problem_of(checks, True)),
         synthetic_key,
         store,
         executor,

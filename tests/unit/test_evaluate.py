@@ -180,3 +180,32 @@ def test_the_fidelity_key_tells_recipes_seeds_and_data_apart(dataset):
         fidelity_key(Digits((8,), seed=1).load(), ShortTraining(epochs=1, warmup_epochs=0.0).key, 0, 16),
     }
     assert len(keys) == 5
+
+
+def test_a_candidate_that_climbs_goes_on_from_its_checkpoint_to_the_same_model(make, tmp_path):
+    recipe = ShortTraining(epochs=3, warmup_epochs=0.5)
+    straight = make(FakeMeter(0.5), accuracy=recipe)
+    chosen = architecture(straight, precision=Precision.INT8)
+    whole = straight.evaluate(chosen)
+    climbing = replace(make(FakeMeter(0.5, 0.6), accuracy=recipe, proxies=("macs",)), rungs=(1, 2))
+    file = tmp_path / "models" / chosen.id / "checkpoint.safetensors"
+    known = None
+    for rung in (0, 1, 2):
+        known = climbing.evaluate(chosen, rung, known)
+        assert known.values["epochs"] == rung + 1
+        assert file.is_file() == (rung < 2)
+        assert known.key.fidelity.endswith(("@1", "@2", whole.key.fidelity)[rung])
+    assert known.key == whole.key
+    assert known.values["accuracy_fp32"] == whole.values["accuracy_fp32"]
+    assert known.values["accuracy"] == whole.values["accuracy"]
+    assert known.values["latency_ms"] == 0.6, "timed at the first rung and as it ships"
+    assert "proxy_macs" in known.values
+
+
+def test_what_scores_among_the_worst_is_not_trained(make):
+    evaluator = make(FakeMeter(), proxies=("params",))
+    evaluation = evaluator.evaluate(architecture(evaluator), least={"proxy_params": 1e9})
+    assert evaluation.state is State.INFEASIBLE
+    assert "among the worst so far" in evaluation.reason
+    assert "train" not in evaluation.seconds
+    assert evaluation.constraints["proxy_params"] > 0

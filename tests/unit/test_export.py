@@ -20,16 +20,19 @@ from nas.runtime.onnx_runtime import OnnxRuntime
 PREPROCESSING = Preprocessing(4, 6, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
 
 
-def reading(ratio, spread=0.001):
-    return Measurement(1.0, 0.9, 0.01, 200, 5, "ms", "d", "r", 0.0, ratio, spread)
+def reading(ratio, spread=0.001, disturbed=False):
+    return Measurement(1.0, 0.9, 0.01, 200, 5, "ms", "d", "r", 0.0, ratio, spread, disturbed)
 
 
 class FakeMeter:
+    """Answers with these ratios; a negative one stands for a disturbed reading."""
+
     def __init__(self, *ratios):
         self.ratios = list(ratios)
 
     def measure(self, model):
-        return {"latency_ms": reading(self.ratios.pop(0))}
+        ratio = self.ratios.pop(0)
+        return {"latency_ms": reading(abs(ratio), disturbed=ratio < 0)}
 
 
 def linear_model(path):
@@ -129,6 +132,15 @@ def test_a_latency_ratio_that_moved_fails_only_after_three_tries(candidate, tmp_
         exporter(FakeMeter(2.2, 2.4, 1.8)).export(evaluation, models, tmp_path / "e", PREPROCESSING, {})
     card = exporter(FakeMeter(2.2, 2.4, 2.04)).export(evaluation, models, tmp_path / "e", PREPROCESSING, {})
     assert card["verified"]["tries"] == 3
+
+
+def test_a_disturbed_reading_is_no_try_but_patience_ends(candidate, tmp_path):
+    models, evaluation = candidate
+    meter = FakeMeter(2.2, 2.4, -3.0, -3.0, 2.04)
+    card = exporter(meter).export(evaluation, models, tmp_path / "e", PREPROCESSING, {})
+    assert card["verified"]["tries"] == 5
+    with pytest.raises(ExportError, match=r"all of 8 readings were disturbed"):
+        exporter(FakeMeter(*[-3.0] * 8)).export(evaluation, models, tmp_path / "f", PREPROCESSING, {})
 
 
 def test_three_times_a_wide_recorded_spread_is_allowed(candidate, tmp_path):

@@ -20,7 +20,7 @@ from nas.device import Device, EnergyOptions, SshLink, local_fingerprint
 from nas.errors import CandidateError, ConfigError, MeasurementError
 from nas.measure import peaks, ssh
 from nas.measure.archive import runner_archive, start_arguments
-from nas.measure.board import BoardRunner, Box, serve
+from nas.measure.board import RUNTIMES, BoardRunner, Box, serve
 from nas.measure.devices import make_device
 from nas.measure.link import LinkCutError, LinkedRunner
 from nas.measure.settings import TimingSettings
@@ -262,6 +262,11 @@ def test_requests_that_are_none_are_refused(tmp_path):
     runner = board_runner(tmp_path)
     for number, name in enumerate(("reply", "__init__", "_box", "", None, "shell"), start=1):
         assert "unknown request" in runner.reply({"id": number, "request": name})["reason"]
+    start = {"arguments": {}, "threads": 1, "affinity": [], "memory_limit_mib": 1}
+    for number, fields in enumerate(({"runtime": "os:system"}, {"runtime": RUNTIMES[0], "path": "anywhere"}), start=7):
+        assert (
+            "none that a board is sent" in runner.reply({"id": number, "request": "start", **fields, **start})["reason"]
+        )
     energy = {"source": "command", "rails": [], "interval_s": 1, "window_s": 1, "latency_ms": 1}
     assert "not read on a board" in runner.reply({"id": 10, "request": "energy", **energy})["reason"]
 

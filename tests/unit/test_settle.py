@@ -8,7 +8,7 @@ from nas.evaluate import Screen
 from nas.measurement import Measurement
 from nas.objective import Objective
 from nas.search.front import complete, front_of
-from nas.search.settle import settle_front, within_noise
+from nas.search.settle import pooled, settle_front, within_noise
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_evaluation
 from search_spaces.toy import Toy
@@ -77,7 +77,7 @@ def test_a_member_that_was_lucky_leaves_and_what_it_hid_is_measured_too(study):
     comparer = FakeComparer({"lucky": 2.0, "hidden": 1.5, "best": 3.0})
     assert settle_front(store, folder, comparer, AXES) == []
     assert names(store) == ["best", "lucky", "hidden"]
-    assert [sorted(asked) for asked, _ in comparer.asked] == [["best", "lucky"], ["best", "hidden", "lucky"]]
+    assert [sorted(asked) for asked, _ in comparer.asked] == [["best", "lucky"], *[["best", "hidden", "lucky"]] * 2]
 
 
 def test_what_stays_within_noise_is_said_after_longer_measuring(study):
@@ -137,3 +137,28 @@ def test_readings_of_a_busy_machine_are_repeated_and_then_said(study):
     (note,) = settle_front(store, folder, comparer, AXES)
     assert "busy" in note
     assert len(comparer.asked) == 3
+
+
+def test_every_member_is_timed_in_two_processes_and_the_spread_between_them_counts(study):
+    store, folder, add = study
+    add("a", 0.9, 2.0)
+
+    class Shifting(FakeComparer):
+        def compare(self, models, rounds):
+            shift = 0.1 * len(self.asked)
+            return [replace(found, anchor_ratio=2.0 + shift) for found in super().compare(models, rounds)]
+
+    comparer = Shifting({"a": 2.0})
+    assert settle_front(store, folder, comparer, AXES) == []
+    assert [rounds for _, rounds in comparer.asked] == [10, 20]
+    origin = complete(store)[0][1].provenance["latency_ms"]
+    assert origin["anchor_ratio"] == pytest.approx(2.05)
+    assert origin["anchor_spread"] == pytest.approx(0.05)
+    assert origin["count"] == 400
+
+
+def test_a_disturbed_reading_counts_only_where_there_is_no_calm_one():
+    calm, busy = reading(2.0), replace(reading(3.0), disturbed=True)
+    assert pooled([busy, calm]) == calm
+    assert pooled([busy, busy]).disturbed
+    assert pooled([busy, busy]).median == 3.0

@@ -28,18 +28,24 @@ def plain(value):
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-@pytest.mark.parametrize("name", sorted(SIZES))
+@pytest.mark.parametrize("name", sorted({*SIZES, "decoder"}))
 def test_yaml_names_every_argument_with_its_default(name):
     space_class, config = load(name)
-    assert config.pop("resolutions") == "${data.resolutions}"
     defaults = {item.name: plain(item.default) for item in fields(space_class) if item.init}
-    assert {key for key, value in defaults.items() if value is MISSING} == {"task", "resolutions"}
-    assert config == {key: value for key, value in defaults.items() if value is not MISSING}
+    assert defaults.pop("task") is MISSING
+    # Sizes of the input are the data's; a space of several tasks takes those that the data have.
+    sizes = [key for key in ("resolutions", "lengths", "contexts") if key in defaults]
+    for key in sizes:
+        defaults.pop(key)
+        assert config.pop(key) in (f"${{oc.select:data.{key},[]}}", f"${{data.{key}}}")
+    assert sizes
+    assert config == defaults
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_size_with_one_resolution(name):
     space_class, config = load(name)
+    config.pop("lengths", None)
     assert space_class(TASK, **{**config, "resolutions": [32]}).size() == SIZES[name]
     assert space_class(TASK, **{**config, "resolutions": [24, 32]}).size() == 2 * SIZES[name]
 

@@ -9,7 +9,7 @@ from torch import nn
 from nas.accuracy.augment import Augmentation
 from nas.accuracy.training import ShortTraining, parameter_groups
 from nas.data.digits import Digits
-from nas.errors import CandidateError, ConfigError
+from nas.errors import CandidateError, ConfigError, ModelFileError
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +239,50 @@ def test_a_cutout_paints_a_square_and_spares_the_source():
     assert painted.min() >= 4
     assert painted.max() <= 16
     assert np.array_equal(IMAGES, kept)
+
+
+def test_a_training_that_stopped_goes_on_to_the_same_weights(digits, tmp_path):
+    settings = {"epochs": 4, "warmup_epochs": 0.5, "augment": "crop", "learning_rate": 0.01}
+    recipe = ShortTraining(**settings, threads=1)
+    whole, parts = tiny(), tiny()
+    straight = recipe.train(whole, digits, digits.preprocessing(8, 8), 3)
+    file = tmp_path / "checkpoint.safetensors"
+    for until in (1, 3, 4):
+        fresh = tiny(seed=until)
+        fresh.load_state_dict(parts.state_dict()) if until == 1 else None
+        result = recipe.train(fresh, digits, digits.preprocessing(8, 8), 3, until=until, checkpoint=file)
+        assert result.epochs_run == until
+    assert [record.loss for record in result.history] == [record.loss for record in straight.history]
+    assert result.accuracy_fp32 == straight.accuracy_fp32
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, fresh.state_dict()[name])
+
+
+def test_the_best_epoch_survives_a_stop(digits, tmp_path):
+    recipe = ShortTraining(epochs=4, warmup_epochs=0.0, learning_rate=0.5, patience=None, threads=1)
+    file = tmp_path / "checkpoint.safetensors"
+    whole = tiny()
+    straight = recipe.train(whole, digits, digits.preprocessing(8, 8), 0)
+    for until in (2, 4):
+        module = tiny()
+        result = recipe.train(module, digits, digits.preprocessing(8, 8), 0, until=until, checkpoint=file)
+    assert (result.best_epoch, result.accuracy_fp32) == (straight.best_epoch, straight.accuracy_fp32)
+    assert torch.equal(module[0].weight, whole[0].weight)
+
+
+def test_a_checkpoint_of_another_recipe_network_or_a_damaged_one_is_refused(digits, tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    preprocessing = digits.preprocessing(8, 8)
+    recipe = ShortTraining(epochs=2, warmup_epochs=0.5, threads=1)
+    recipe.train(tiny(), digits, preprocessing, 0, until=1, checkpoint=file)
+    other = ShortTraining(epochs=2, warmup_epochs=0.5, learning_rate=0.1, threads=1)
+    with pytest.raises(ModelFileError, match="was written by recipe"):
+        other.train(tiny(), digits, preprocessing, 0, until=2, checkpoint=file)
+    larger = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ModelFileError, match="another architecture"):
+        recipe.train(larger, digits, preprocessing, 0, until=2, checkpoint=file)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        recipe.train(tiny(), digits, preprocessing, 0, until=2, checkpoint=file)
+    with pytest.raises(ConfigError, match="expected 1 to 2"):
+        recipe.train(tiny(), digits, preprocessing, 0, until=3)

@@ -1,0 +1,135 @@
+"""Scores a model on a table of measurements: splits, fits, predicts what was held out, and compares with baselines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_models.encodings import encoder
+from latency_models.encodings.blocks import Encoding
+from latency_models.graph import GraphRegressor
+from latency_models.metrics import average, scores
+from latency_models.tables import Groups, group_rows, read_table, split_rows
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column to predict.
+
+    Args:
+        encoding: of all rows of the table.
+        target: measured values, NaN where missing.
+        groups: of its rows.
+        latency: measured latency of each row, for an energy target.
+    """
+
+    encoding: Encoding
+    target: Array
+    groups: Groups
+    latency: Array | None = None
+
+    def blocks(self, rows: Rows) -> dict[str, Array]:
+        """Return the features of the graphs that were measured for ``rows``."""
+        return self.encoding.rows(self.groups.source[rows])
+
+
+class TableScorer:
+    """Holds architectures out whole and scores predictions of them, as means over several splits."""
+
+    def score(
+        self,
+        table: str,
+        space: str,
+        target: str,
+        train: int,
+        seeds: int,
+        latency: str | None = None,
+        transfer_from: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Return scores of the model and of the baselines, JSON-ready.
+
+        Args:
+            table: CSV or Parquet file.
+            space: names the encoder.
+            target: column to predict, or columns joined by ``+`` whose sum is predicted.
+            train: rows to learn from.
+            seeds: splits, numbered from 0.
+            latency: column of the measured latency, where the target is an energy.
+            transfer_from: columns of the devices known already; ``train`` rows are measured on the target then.
+        """
+        started = time.monotonic()
+        read = read_table(table)
+        values = read.numbers(target)
+        times = read.numbers(latency) if latency else None
+        known = np.where(np.isfinite(times) & (times > 0), values, np.nan) if times is not None else values
+        task = Task(encoder(space)(read), known, group_rows(read, known), times)
+        runs = [_run(task, train, seed) for seed in range(seeds)]
+        report: dict[str, Any] = average([run["scores"] for run in runs])
+        report["baseline"] = {name: average([run["baseline"][name] for run in runs]) for name in runs[0]["baseline"]}
+        return {
+            **report,
+            "chosen": [run["chosen"] for run in runs],
+            "n_train": round(sum(run["n_train"] for run in runs) / seeds),
+            "n_test": round(sum(run["n_test"] for run in runs) / seeds),
+            "n_dropped": task.groups.dropped,
+            "n_inherited": task.groups.inherited,
+            "target": target,
+            "space": space,
+            "seeds": seeds,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+
+def _run(task: Task, train: int, seed: int) -> dict[str, Any]:
+    learn, test = split_rows(task.groups, train, seed)
+    model = GraphRegressor().fit(task.blocks(learn), task.target[learn], task.groups.of_row[learn])
+    mean, std = model.predict(task.blocks(test))
+    return {
+        "scores": scores(task.target[test], mean, std),
+        "baseline": _baselines(task, learn, test),
+        "chosen": model.chosen.name,
+        "n_train": len(learn),
+        "n_test": len(test),
+    }
+
+
+def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str, float | None]]:
+    found = {}
+    measured = task.target[test]
+    rows = task.encoding.per_choice
+    found["linear_per_choice"] = scores(measured, _least_squares(rows, task.target, learn, test))
+    if task.encoding.roofline is not None:
+        found["roofline"] = scores(measured, _roofline(task.encoding.roofline, task.target, learn, test))
+    if task.latency is not None:
+        watts = float(np.median(task.target[learn] / task.latency[learn]))
+        found["latency_x_constant_watts"] = scores(measured, watts * task.latency[test])
+    return found
+
+
+def _least_squares(rows: Array, target: Array, learn: Rows, test: Rows) -> Array:
+    ones = np.ones((len(rows), 1))
+    full = np.hstack([ones, rows])
+    solution = np.linalg.lstsq(full[learn], target[learn], rcond=None)[0]
+    predicted: Array = full[test] @ solution
+    return predicted
+
+
+def _roofline(work: Array, target: Array, learn: Rows, test: Rows) -> Array:
+    """Return max(macs / peak, bytes / bandwidth), its two rates fitted so that no better ones of this form exist."""
+    best, found = np.inf, np.empty(0)
+    for log_ratio in np.linspace(-3, 3, 61):
+        balance = 10**log_ratio * np.median(work[learn, 1]) / np.median(work[learn, 0])
+        time_units = np.maximum(work[:, 0] * balance, work[:, 1])
+        scale = np.median(target[learn] / time_units[learn])
+        error = float(np.minimum(np.abs(scale * time_units[learn] / target[learn] - 1), 1).mean())
+        if error < best:
+            best, found = error, scale * time_units[test]
+    return found

@@ -1,0 +1,53 @@
+"""What a search knows of its candidates before anything is trained, from the lowered graph and the screen."""
+
+from __future__ import annotations
+
+import math
+
+from nas.architecture import Architecture
+from nas.evaluate import Screen
+from nas.graph import Graph
+from nas.search.candidates import Description, Problem
+
+
+def problem_of(screen: Screen, latency_is_predicted: bool) -> Problem:
+    """Return the problem of a real search.
+
+    Args:
+        screen: its space, costs, limits and objectives.
+        latency_is_predicted: True where the front's latency is the latency model's own prediction.
+    """
+    return Problem(screen.space.suggest, _Describe(screen, latency_is_predicted), tuple(screen.objectives))
+
+
+class _Describe:
+    def __init__(self, screen: Screen, latency_is_predicted: bool) -> None:
+        self._screen = screen
+        self._exact = {"macs": "macs", "params": "params"}
+        if latency_is_predicted:
+            self._exact["latency_ms"] = "predicted_latency_ms"
+
+    def __call__(self, architecture: Architecture) -> Description:
+        estimates = self._screen.costs(architecture)
+        costs = {name: estimate.value for name, estimate in estimates.items()}
+        return Description(
+            costs=costs,
+            features=graph_features(self._screen.space.lower(architecture)),
+            exact={metric: costs[source] for metric, source in self._exact.items()},
+            admissible=not self._screen.violations(estimates),
+        )
+
+
+def graph_features(graph: Graph) -> dict[str, float]:
+    """Return figures of a lowered graph on which accuracy may depend, counts and sizes as logarithms."""
+    weighty = graph.mac_ops
+    widths = [op.output_shape[1] if len(op.output_shape) == 4 else op.output_shape[-1] for op in weighty]
+    features = {
+        "depth": float(len(weighty)),
+        "log_activation_bytes": math.log1p(graph.activation_bytes),
+        "log_width": sum(math.log1p(width) for width in widths) / max(len(widths), 1),
+        "log_macs_per_parameter": math.log1p(graph.macs / max(graph.parameters, 1)),
+    }
+    for kind in ("conv", "gemm", "matmul"):
+        features[f"log_macs_{kind}"] = math.log1p(sum(op.macs for op in weighty if op.kind == kind))
+    return features

@@ -1,0 +1,168 @@
+"""Causal language models: a decoder with a cache of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING
+
+from nas.architecture import Architecture
+from nas.data import Task
+from nas.errors import ConfigError, DegenerateArchitectureError
+from search_spaces.block_space import BlockSpace, require_task
+from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.specs import (
+    ACTIVATIONS,
+    NORMS,
+    CausalAttention,
+    CausalStem,
+    LanguageHead,
+    Mlp,
+    Network,
+    require_known,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CACHE_BYTES = 4
+
+
+@dataclass(eq=False)
+class Decoder(BlockSpace):
+    """Embedding of tokens and positions, pre-norm layers of causal attention and MLP, and an output layer.
+
+    Every argument but ``task`` and ``prompt`` is the list of a gene's options. Precision is asked for the attention and
+    for the MLP of each layer, for the output layer, and for the embedding unless it is tied to the output layer and
+    follows that.
+
+    Its costs: ``ttft_ms``, reading a prompt of ``prompt`` tokens up to the logits of the next; ``token_ms``, one token
+    with the cache full but for it, which is the slowest; ``kv_cache_kib``, a full cache of 32-bit floats.
+
+    Args:
+        task: language model.
+        contexts: tokens that the network can look back on, itself included.
+        prompt: tokens at which the time to the first token is taken, and at which the network is lowered.
+        widths: features per token.
+        depths: layers.
+        heads: query heads.
+        kv_heads: key and value heads; must divide ``heads``.
+        head_sizes: features per head.
+        mlp_ratios: hidden features of a layer's MLP over the width, asked per layer.
+        activations: of the MLPs.
+        norms: of ``layernorm`` and ``rmsnorm``.
+        embeddings: of ``tied`` and ``own``: whether the output layer shares the embedding's table.
+        precisions: of ``fp32`` and ``int8``.
+
+    Raises:
+        ConfigError: a list is empty, repeats itself, or names what does not exist; the prompt does not fit.
+    """
+
+    task: Task
+    contexts: Sequence[int]
+    prompt: int = 32
+    widths: Sequence[int] = (64, 96, 128, 192)
+    depths: Sequence[int] = (2, 3, 4, 5, 6)
+    heads: Sequence[int] = (2, 4, 8)
+    kv_heads: Sequence[int] = (1, 2, 4)
+    head_sizes: Sequence[int] = (16, 32)
+    mlp_ratios: Sequence[int] = (1, 2, 3, 4)
+    activations: Sequence[str] = ("relu", "gelu", "hswish")
+    norms: Sequence[str] = NORMS
+    embeddings: Sequence[str] = ("tied", "own")
+    precisions: Sequence[str] = ("fp32", "int8")
+    name: str = field(default="decoder", init=False)
+
+    def __post_init__(self) -> None:
+        require_task(self.name, self.task, "language_model")
+        for gene in (
+            *("contexts", "widths", "depths", "heads", "kv_heads", "head_sizes", "mlp_ratios"),
+            *("activations", "norms", "embeddings"),
+        ):
+            setattr(self, gene, options_of(gene, getattr(self, gene)))
+        self.precisions = as_precisions(self.precisions)
+        require_known("activation", tuple(self.activations), ACTIVATIONS)
+        require_known("norm", tuple(self.norms), NORMS)
+        require_known("embedding", tuple(self.embeddings), ("tied", "own"))
+        if not 1 <= self.prompt <= min(self.contexts):
+            raise ConfigError(f"space.prompt={self.prompt}; expected 1 to {min(self.contexts)}, the shortest context")
+
+    def ask(self, genes: Genes) -> None:
+        """Ask for the global genes, then layer by layer."""
+        genes.choose("context", self.contexts)
+        genes.choose("width", self.widths)
+        genes.choose("heads", self.heads)
+        genes.choose("kv_heads", self.kv_heads)
+        genes.choose("head_size", self.head_sizes)
+        genes.choose("activation", self.activations)
+        genes.choose("norm", self.norms)
+        if genes.choose("embedding", self.embeddings) == "own":
+            genes.choose_precision("stem", self.precisions)
+        else:
+            genes.fix_precision("shared_stem", "fp32")
+        for layer in range(genes.choose("depth", self.depths)):
+            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
+            genes.choose_precision(f"layer{layer}_attention", self.precisions)
+            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        genes.choose_precision("head", self.precisions)
+
+    def decode(self, architecture: Architecture) -> Network:
+        """Return stem, layers and head.
+
+        Raises:
+            DegenerateArchitectureError: the key and value heads do not divide the heads.
+        """
+        choices = architecture.choices
+        width, context, tokens = int(choices["width"]), int(choices["context"]), self.prompt
+        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
+        norm, activation = str(choices["norm"]), str(choices["activation"])
+        tied = choices["embedding"] == "tied"
+        if heads % kv_heads:
+            raise DegenerateArchitectureError(
+                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
+            )
+        vocabulary, group = self.task.vocabulary, heads // kv_heads
+        stem = CausalStem(vocabulary, width, context, group, tokens, tied)
+        blocks: list[tuple[str, object]] = [("shared_stem" if tied else "stem", stem)]
+        for layer in range(int(choices["depth"])):
+            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
+            attention = CausalAttention(width, heads, kv_heads, head_size, tokens, norm)
+            blocks.append((f"layer{layer}_attention", attention))
+            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
+        blocks.append(("head", LanguageHead(width, vocabulary, norm, tokens, tied)))
+        return Network((1, tokens), tuple(blocks))
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Return the network with fresh weights from torch's global generator, one child per block."""
+        from search_spaces.causal import CausalDecoder
+
+        self.check(architecture)
+        context = int(architecture.choices["context"])
+        variants = {
+            "ttft_ms": {"tokens": self.prompt, "past": 0},
+            "token_ms": {"tokens": 1, "past": context - 1},
+        }
+        return CausalDecoder(self.decode(architecture), variants)
+
+    def input_size(self, architecture: Architecture) -> tuple[int, ...]:
+        """Return (context,)."""
+        return (int(architecture.choices["context"]),)
+
+    def exact_costs(self, architecture: Architecture) -> dict[str, tuple[float, str]]:
+        """Return ``kv_cache_kib``: keys and values of all layers for a full context."""
+        choices = architecture.choices
+        values = 2 * prod(int(choices[name]) for name in ("depth", "kv_heads", "head_size", "context"))
+        return {"kv_cache_kib": (values * _CACHE_BYTES / 1024, "KiB")}
+
+    def size(self) -> int:
+        """Return how many architectures there are, degenerate ones included."""
+        everywhere = (
+            *(self.contexts, self.widths, self.heads, self.kv_heads, self.head_sizes, self.activations, self.norms),
+        )
+        states = len(self.precisions)
+        embeddings = sum(states if kind == "own" else 1 for kind in self.embeddings)
+        per_layer = len(self.mlp_ratios) * states**2
+        layers = sum(per_layer**depth for depth in self.depths)
+        total: int = prod(map(len, everywhere)) * embeddings * states * layers
+        return total

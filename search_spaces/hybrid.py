@@ -1,0 +1,158 @@
+"""Convolutional stages, then attention among the pixels of the map that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from nas.architecture import Architecture
+from nas.data import Task
+from nas.errors import DegenerateArchitectureError
+from search_spaces.block_space import BlockSpace, require_images
+from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.specs import NORMS, POOLINGS, Attention, Mlp, Network, PatchStem, TokenHead, require_known
+from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
+from search_spaces.transformer import token_count
+
+
+@dataclass(eq=False)
+class Hybrid(BlockSpace):
+    """Stem and stages of convolutional blocks, a bridge that makes tokens of the map, layers of attention and MLP.
+
+    Early convolutions make a transformer easier to train (Xiao et al. 2021) and shorten its sequence, on whose square
+    the cost of attention depends. Every argument but ``task`` is the list of a gene's options. Precision is asked
+    for the stem, each block, the bridge, attention and MLP of each layer, and the head.
+
+    Args:
+        task: image classification.
+        resolutions: sides of the square input, pixels.
+        stem_widths: channels after the stem's 3x3 convolution.
+        strides: stride placements, one digit for the stem and one per stage, such as ``122``.
+        widths: per stage a list of channels; as many lists as stages.
+        depths: blocks per stage.
+        blocks: kinds of block, of ``residual``, ``mbconv``, ``fused``.
+        kernels: of the depthwise convolution of ``mbconv``.
+        dense_kernels: of ``residual`` and ``fused``.
+        expansions: hidden channels of ``mbconv`` over its input channels.
+        fused_expansions: likewise of ``fused``.
+        squeeze_ratios: squeeze-and-excite channels over the channels that it gates; 0 for none.
+        patches: pixels of the map per side of a token; must divide the map's side.
+        token_widths: features per token.
+        layers: layers of attention and MLP.
+        heads: query heads.
+        kv_heads: key and value heads; must divide ``heads``.
+        head_sizes: features per head.
+        mlp_ratios: hidden features of a layer's MLP over the token width, asked per layer.
+        activations: of convolutions and MLPs.
+        norms: of ``layernorm`` and ``rmsnorm``.
+        poolings: of ``mean`` and ``attention``.
+        precisions: of ``fp32`` and ``int8``.
+
+    Raises:
+        ConfigError: a list is empty, repeats itself, or names what does not exist.
+    """
+
+    task: Task
+    resolutions: Sequence[int]
+    stem_widths: Sequence[int] = (4, 8, 16)
+    strides: Sequence[str] = ("112", "122", "212", "222")
+    widths: Sequence[Sequence[int]] = ((8, 16, 24), (16, 32, 48))
+    depths: Sequence[int] = (1, 2, 3)
+    blocks: Sequence[str] = BLOCKS
+    kernels: Sequence[int] = (3, 5)
+    dense_kernels: Sequence[int] = (3, 5)
+    expansions: Sequence[int] = (2, 4)
+    fused_expansions: Sequence[int] = (1, 2)
+    squeeze_ratios: Sequence[float] = (0.0, 0.25)
+    patches: Sequence[int] = (1, 2)
+    token_widths: Sequence[int] = (32, 48, 64, 96)
+    layers: Sequence[int] = (1, 2, 3, 4)
+    heads: Sequence[int] = (2, 4)
+    kv_heads: Sequence[int] = (1, 2)
+    head_sizes: Sequence[int] = (8, 16, 32)
+    mlp_ratios: Sequence[int] = (1, 2, 3)
+    activations: Sequence[str] = ("relu", "hswish", "silu")
+    norms: Sequence[str] = NORMS
+    poolings: Sequence[str] = POOLINGS
+    precisions: Sequence[str] = ("fp32", "int8")
+    name: str = field(default="hybrid", init=False)
+
+    def __post_init__(self) -> None:
+        require_images(self.name, self.task)
+        # A config may say 0 for 0.0; equal networks need equal ids.
+        self.squeeze_ratios = [float(ratio) for ratio in self.squeeze_ratios]
+        for gene in (
+            *("resolutions", "stem_widths", "strides", "depths", "blocks", "kernels", "dense_kernels", "expansions"),
+            *("fused_expansions", "squeeze_ratios", "patches", "token_widths", "layers", "heads", "kv_heads"),
+            *("head_sizes", "mlp_ratios", "activations", "norms", "poolings"),
+        ):
+            setattr(self, gene, options_of(gene, getattr(self, gene)))
+        self.widths = tuple(options_of(f"widths[{stage}]", given) for stage, given in enumerate(self.widths))
+        self.precisions = as_precisions(self.precisions)
+        check_stages(self)
+        require_known("norm", tuple(self.norms), NORMS)
+        require_known("pooling", tuple(self.poolings), POOLINGS)
+
+    def ask(self, genes: Genes) -> None:
+        """Ask for the global genes, then stage by stage and layer by layer."""
+        genes.choose("resolution", self.resolutions)
+        genes.choose("strides", self.strides)
+        genes.choose("activation", self.activations)
+        genes.choose("stem_width", self.stem_widths)
+        genes.choose_precision("stem", self.precisions)
+        ask_stages(genes, self)
+        genes.choose("patch", self.patches)
+        genes.choose("token_width", self.token_widths)
+        genes.choose("heads", self.heads)
+        genes.choose("kv_heads", self.kv_heads)
+        genes.choose("head_size", self.head_sizes)
+        genes.choose("norm", self.norms)
+        genes.choose("pooling", self.poolings)
+        genes.choose_precision("bridge", self.precisions)
+        for layer in range(genes.choose("layers", self.layers)):
+            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
+            genes.choose_precision(f"layer{layer}_attention", self.precisions)
+            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        genes.choose_precision("head", self.precisions)
+
+    def decode(self, architecture: Architecture) -> Network:
+        """Return stem, stages, bridge, layers and head.
+
+        Raises:
+            DegenerateArchitectureError: more strides than the resolution allows, a map that the patch does not tile
+                into at least 4 tokens, or key and value heads that do not divide the heads.
+        """
+        choices = architecture.choices
+        blocks, channels, map_side = stage_blocks(choices, self.task.channels)
+        patch, width, norm = int(choices["patch"]), int(choices["token_width"]), str(choices["norm"])
+        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
+        if heads % kv_heads:
+            raise DegenerateArchitectureError(
+                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
+            )
+        try:
+            tokens = token_count(map_side, patch)
+        except DegenerateArchitectureError as error:
+            raise DegenerateArchitectureError(
+                f"the stages leave a map of {map_side}x{map_side} pixels to attend to: {error}"
+            ) from error
+        blocks.append(("bridge", PatchStem(channels, width, patch, tokens)))
+        for layer in range(int(choices["layers"])):
+            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
+            blocks.append((f"layer{layer}_attention", Attention(width, heads, kv_heads, head_size, tokens, norm)))
+            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, str(choices["activation"]), norm)))
+        blocks.append(("head", TokenHead(width, tokens, self.task.classes, norm, str(choices["pooling"]))))
+        side = int(choices["resolution"])
+        return Network((1, self.task.channels, side, side), tuple(blocks))
+
+    def size(self) -> int:
+        """Return how many architectures there are, degenerate ones included."""
+        everywhere = (
+            *(self.resolutions, self.strides, self.activations, self.stem_widths, self.patches, self.token_widths),
+            *(self.heads, self.kv_heads, self.head_sizes, self.norms, self.poolings),
+        )
+        states = len(self.precisions)
+        per_layer = len(self.mlp_ratios) * states**2
+        layered: int = sum(per_layer**count for count in self.layers)
+        return prod(map(len, everywhere)) * states**3 * count_stages(self) * layered
