@@ -26,6 +26,7 @@ from nas.executor.worker import Factory
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
+from nas.search.drift import retime_drifted
 from nas.search.driver import Driver
 from nas.search.front import (
     resolve_references,
@@ -268,7 +269,8 @@ def _settle(parts: Parts, store: StudyStore) -> list[str]:
     if parts.meter is None:
         return []
     try:
-        return settle_front(store, parts.folder, parts.meter, parts.objectives)
+        notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
+        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives)]
     except (ModelFileError, CandidateError, MeasurementError) as error:
         return [f"the front was not timed again ({error}); latencies are those of the search"]
 
@@ -303,7 +305,9 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
 
 
 def _profile(parts: Parts, model: Path) -> list[OperatorTime]:
-    """Profile with the threads that were timed, and with nothing else running."""
+    """Profile with the threads that were timed, and with nothing else running; elsewhere than here there is none."""
+    if parts.device.transport != "local":
+        return []
     with parts.gate.timing():
         return parts.runtime.profile(model, threads=parts.device.threads)
 
