@@ -146,10 +146,10 @@ def test_what_fits_no_picture_has_no_accuracy_and_says_why(models, tmp_path):
 def test_a_module_of_a_users_own_is_trained_by_the_recipe_of_the_search(tmp_path):
     file = tmp_path / "my_flat_net.py"
     file.write_text(
-        "        super().__init__(nn.Conv2d(task.channels, width, 3, 2), nn.ReLU(),"
-        " nn.AdaptiveAvgPool2d(pool),"
-        "        super().__init__(nn.Conv2d(task.channels, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(pool),"
-        " nn.Flatten(), nn.Linear(pool**2 * width, task.classes))\n"
+        "from torch import nn\n\n\nclass MyNet(nn.Sequential):\n"
+        "    def __init__(self, task, width: int = 4, pool: int = 1):\n"
+        "        super().__init__(nn.Conv2d(task.channels, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(pool),\n"
+        "                         nn.Flatten(), nn.Linear(pool**2 * width, task.classes))\n"
     )
     entry = (
         "baselines=[{module: {_target_: my_flat_net.MyNet, width: 16}, name: flat, resolution: 8},"
