@@ -95,7 +95,8 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
     folder = find_study(config["study"], config["folder"])
     with _only_driver(folder):
         store = existing(folder)
-        stored = dict(store.get("config"))
+        # Whose files may run is a matter of this call: a study's folder may come from elsewhere.
+        stored = {**store.get("config"), "plugins": config.get("plugins", [])}
         if config.get("data_path"):
             stored["data"] = {**stored["data"], "path": config["data_path"]}
         parts = Parts(stored, folder, study_objectives(store))
