@@ -15,9 +15,12 @@ from latency_models.encodings.blocks import Encoding
 from latency_models.graph import GraphRegressor
 from latency_models.metrics import average, scores
 from latency_models.tables import Groups, group_rows, read_table, split_rows
+from latency_models.transfer import FewShot
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
+
+POOL = 900  # architectures that the known devices have measured, and among which few-shot adaptation chooses
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class TableScorer:
         times = read.numbers(latency) if latency else None
         known = np.where(np.isfinite(times) & (times > 0), values, np.nan) if times is not None else values
         task = Task(encoder(space)(read), known, group_rows(read, known), times)
-        runs = [_run(task, train, seed) for seed in range(seeds)]
+        if transfer_from:
+            known_devices = np.stack([read.numbers(column) for column in transfer_from], axis=1)
+            runs = [_run_transfer(task, known_devices, train, seed) for seed in range(seeds)]
+        else:
+            runs = [_run(task, train, seed) for seed in range(seeds)]
         report: dict[str, Any] = average([run["scores"] for run in runs])
         report["baseline"] = {name: average([run["baseline"][name] for run in runs]) for name in runs[0]["baseline"]}
         return {
@@ -96,6 +103,24 @@ def _run(task: Task, train: int, seed: int) -> dict[str, Any]:
         "scores": scores(task.target[test], mean, std),
         "baseline": _baselines(task, learn, test),
         "chosen": model.chosen.name,
+        "n_train": len(learn),
+        "n_test": len(test),
+    }
+
+
+def _run_transfer(task: Task, known: Array, count: int, seed: int) -> dict[str, Any]:
+    """Adapt to the target from ``count`` measurements; what is scored was seen on no device, known ones included."""
+    pool, test = split_rows(task.groups, POOL, seed)
+    usable = pool[(np.isfinite(known[pool]) & (known[pool] > 0)).all(axis=1)]
+    model = FewShot().fit_sources(task.encoding.rows(usable), known[usable])
+    picked = model.choose(count)
+    model.adapt(picked, task.target[usable[picked]])
+    mean, std = model.predict(task.encoding.rows(test))
+    learn = usable[picked]
+    return {
+        "scores": scores(task.target[test], mean, std),
+        "baseline": _baselines(task, learn, test),
+        "chosen": "transfer",
         "n_train": len(learn),
         "n_test": len(test),
     }

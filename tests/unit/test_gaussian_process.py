@@ -19,7 +19,7 @@ def test_gradient_is_that_of_the_evidence() -> None:
     products = [block @ block.T / 4 for block in blocks.values()]
     distances = [np.diag(p)[:, None] + np.diag(p)[None] - 2 * p for p in products]
     noise = np.linspace(0.5, 2, 20)
-    centred = (target - target.mean()) / target.std()
+    centred = np.c_[(target - target.mean()) / target.std(), np.sin(target)]
     theta = np.array([-1.0, -2, -1.5, -0.5, -1, -3, -2])
 
     def loss(x: np.ndarray) -> float:
