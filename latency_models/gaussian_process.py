@@ -111,8 +111,13 @@ class GaussianProcess:
         deviation: Array = np.sqrt(self._noise_of(self.theta, noise)) * self._spread
         return deviation
 
-    def left_out(self, groups: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Return what each row is predicted, mean and deviation with noise, by all rows outside its group."""
+    def left_out(self, groups: NDArray[np.int64], noise: Array) -> tuple[Array, Array]:
+        """Return what each row is predicted, mean and deviation, by all rows outside its group.
+
+        Args:
+            groups: of each row fitted.
+            noise: relative variance of each row that its deviation is to include, the fit's own or another.
+        """
         inverse = cho_solve(self._factor, np.eye(len(self._target)))
         means, spreads = np.empty(len(self._target)), np.empty(len(self._target))
         order = np.argsort(groups, kind="stable")
@@ -120,7 +125,9 @@ class GaussianProcess:
         for members in np.split(order, starts[1:]):
             covariance = np.linalg.inv(inverse[np.ix_(members, members)])
             means[members] = self._target[members] - covariance @ self._weights[members]
-            spreads[members] = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+            spreads[members] = np.diag(covariance)
+        spreads += self._noise_of(self.theta, noise) - self._noise_of(self.theta, self._noise)
+        spreads = np.sqrt(np.maximum(spreads, 1e-12))
         return means * self._spread + self._mean, spreads * self._spread
 
     def _scaled(self, blocks: Mapping[str, Array]) -> list[Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ class Task:
     latency: Array | None = None
 
     def blocks(self, rows: Rows) -> dict[str, Array]:
-        """Return the features of the graphs that were measured for ``rows``."""
-        return self.encoding.rows(self.groups.source[rows])
+        """Return the features of the graphs that were measured for ``rows``, measured latency among them."""
+        found = self.encoding.rows(self.groups.source[rows])
+        return found if self.latency is None else {**found, "latency": self.latency[rows, None]}
 
 
 class TableScorer:
@@ -65,7 +66,8 @@ class TableScorer:
             target: column to predict, or columns joined by ``+`` whose sum is predicted.
             train: rows to learn from.
             seeds: splits, numbered from 0.
-            latency: column of the measured latency, where the target is an energy.
+            latency: column of the measured latency, where the target is an energy: the model then knows how long each
+                architecture ran, as the baseline of constant watts does.
             transfer_from: columns of the devices known already; ``train`` rows are measured on the target then.
         """
         started = time.monotonic()
@@ -81,6 +83,8 @@ class TableScorer:
             runs = [_run(task, train, seed) for seed in range(seeds)]
         report: dict[str, Any] = average([run["scores"] for run in runs])
         report["baseline"] = {name: average([run["baseline"][name] for run in runs]) for name in runs[0]["baseline"]}
+        if task.latency is not None:
+            report["beats_constant_watts"] = _beats(report, report["baseline"]["latency_x_constant_watts"])
         return {
             **report,
             "chosen": [run["chosen"] for run in runs],
@@ -126,6 +130,11 @@ def _run_transfer(task: Task, known: Array, count: int, seed: int) -> dict[str, 
     }
 
 
+def _beats(model: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+    """Tell whether the model errs less than the baseline; one that does not is not worth its parameters."""
+    return bool(model["mape"] < baseline["mape"])
+
+
 def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str, float | None]]:
     found = {}
     measured = task.target[test]
@@ -136,6 +145,9 @@ def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str,
     if task.latency is not None:
         watts = float(np.median(task.target[learn] / task.latency[learn]))
         found["latency_x_constant_watts"] = scores(measured, watts * task.latency[test])
+        alone = replace(task, latency=None)
+        model = GraphRegressor().fit(alone.blocks(learn), task.target[learn], task.groups.of_row[learn])
+        found["same_model_without_latency"] = scores(measured, *model.predict(alone.blocks(test)))
     return found
 
 

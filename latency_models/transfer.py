@@ -112,7 +112,8 @@ class FewShot:
         self._rows = rows
         mean, covariance = _prior_of(self.prior, self._pool_costs, self._likeness(self._pool_likeness))
         self._scale = _scale(mean[rows], measured)
-        self._solver = np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(self.prior.noise, mean[rows])))
+        solver = np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(self.prior.noise, mean[rows])))
+        self._solver: Array = np.asarray(solver, dtype=np.float64)
         self._excess = measured / self._scale - mean[rows]
         self._factor = self._promise.factor(_surprise(self._solver, self._excess))
         return self
@@ -170,7 +171,9 @@ def _rehearse(prior: Prior, costs: Array, likeness: Array, truth: Array, count: 
     mean, covariance = _prior_of(prior, costs, likeness)
     rows = _greedy(mean, covariance, count, prior.noise)
     scale = _scale(mean[rows], truth[rows])
-    solver = np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(prior.noise, mean[rows])))
+    solver: Array = np.asarray(
+        np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(prior.noise, mean[rows]))), dtype=np.float64
+    )
     excess = truth[rows] / scale - mean[rows]
     own = _prior_variance(prior, costs)
     found = _posterior(mean, covariance[:, rows], own, solver, excess, scale, prior, 1.0)

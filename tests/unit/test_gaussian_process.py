@@ -35,7 +35,7 @@ def test_left_out_is_what_a_fit_without_the_group_predicts() -> None:
     blocks, target = _data(40)
     groups = np.arange(40) // 2
     process = GaussianProcess(iterations=20).fit(blocks, target, np.ones(40))
-    mean, std = process.left_out(groups)
+    mean, std = process.left_out(groups, np.ones(40))
     kept = groups != 7
     covariance = process._covariance(process.theta, process._rows, process._rows)
     noisy = covariance + np.diag(process._noise_of(process.theta, np.ones(40)))
