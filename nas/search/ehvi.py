@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.pareto import non_dominated
 from nas.search.candidates import Candidate, Encoder, Pool, Problem
 from nas.search.forecast import Forecast
-
-Array = NDArray[np.float64]
+from nas.search.screening import Screening
+from nas.search.surrogate import Array, Columns
 
 _LEARN_EVERY = 5
 _LEARN_ALWAYS_BELOW = 20
@@ -47,9 +47,19 @@ class EhviSampler(BaseSampler):
         seed: of all random numbers.
         startup: candidates that only spread over the known costs.
         most: evaluated candidates that the models are conditioned on, nearest to the front first.
+        screened: the best candidates of each proposal that get a short training, where the problem offers one.
+        screened_first: candidates that get one before the first proposal; the worse half is not proposed then.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0, startup: int = 8, most: int = 400) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        startup: int = 8,
+        most: int = 400,
+        screened: int = 4,
+        screened_first: int = 24,
+    ) -> None:
         if startup < 2:
             raise ValueError(f"startup is {startup}; expected 2 or more, since a model needs a difference")
         self._problem, self._startup = problem, startup
@@ -61,7 +71,13 @@ class EhviSampler(BaseSampler):
         self._known: dict[int, Candidate | None] = {}
         self._forecast = Forecast(problem.objectives, most, seed)
         self._asked = 0
-        self.short_trainings = 0
+        self._screened, self._screened_first = screened, screened_first
+        self._screening = Screening(problem.short, self._rng) if problem.short is not None else None
+
+    @property
+    def short_trainings(self) -> int:
+        """How many short trainings were asked for."""
+        return len(self._screening) if self._screening is not None else 0
 
     def reseed_rng(self) -> None:
         """Draw a new state, so that copies in several processes differ."""
@@ -110,20 +126,46 @@ class EhviSampler(BaseSampler):
         everyone = [*taken, *open_]
         rows, groups = self._encoder.encode(everyone)
         if len(history.evaluated) < self._startup:
-            return open_[_farthest(rows[:, groups[2]], len(taken), self._rng)]
+            return self._spread(open_, rows[:, groups[2]], len(taken))
         learn = len(history.evaluated) < _LEARN_ALWAYS_BELOW or self._asked % _LEARN_EVERY == 0
-        scores = self._forecast.improvements(
-            history.losses,
-            history.feasible,
-            len(history.pending),
-            rows,
-            groups,
-            self._exact(everyone),
-            learn,
-        )
+        scores = self._scores(history, everyone, rows, groups, learn)
+        if self._screening is not None:
+            for index in np.argsort(-scores, kind="stable")[: self._screened]:
+                self._screening.read(open_[index])
+            scores = self._scores(history, everyone, rows, groups, False)
         worth = {candidate.architecture.id: score for candidate, score in zip(open_, scores.tolist(), strict=True)}
         self._pool.trim(worth, spent)
         return open_[int(np.argmax(scores))]
+
+    def _spread(self, open_: Sequence[Candidate], costs: Array, taken: int) -> Candidate:
+        """Return a candidate far from all that were taken; where short trainings are to be had, none of the bad ones.
+
+        Args:
+            open_: to choose from.
+            costs: of the taken and the open, shape (all, costs).
+            taken: how many lead the rows of ``costs``.
+        """
+        ranks = np.argsort(np.argsort(costs, axis=0, kind="stable"), axis=0, kind="stable") / len(costs)
+        near, far = ranks[:taken], ranks[taken:]
+        if self._screening is None:
+            return open_[_farthest(far, near, self._rng)]
+        read = [index for index, candidate in enumerate(open_) if candidate in self._screening]
+        while len(self._screening) < self._screened_first and len(read) < len(open_):
+            index = _farthest(far, np.vstack([near, far[read]]), self._rng)
+            self._screening.read(open_[index])
+            read.append(index)
+        worst = self._screening.worst_half([open_[index] for index in read])
+        good = [index for index in read if open_[index].architecture.id not in worst]
+        return open_[good[_farthest(far[good], near, self._rng)]] if good else open_[_farthest(far, near, self._rng)]
+
+    def _scores(
+        self, history: _History, everyone: Sequence[Candidate], rows: Array, groups: Sequence[Columns], learn: bool
+    ) -> Array:
+        if self._screening is not None:
+            rows, groups = self._screening.extend(everyone, rows, groups, learn)
+        return self._forecast.improvements(
+            history.losses, history.feasible, len(history.pending), rows, groups, self._exact(everyone), learn
+        )
 
     def _enlarge(self, history: _History) -> None:
         """Add random candidates and neighbours of the front, half and half."""
@@ -200,17 +242,14 @@ def _fits(distribution: BaseDistribution, answer: Any) -> bool:
     return bool(distribution._contains(distribution.to_internal_repr(answer)))
 
 
-def _farthest(costs: Array, taken: int, rng: np.random.Generator) -> int:
-    """Return which open candidate lies farthest, by the ranks of its costs, from all that were taken.
+def _farthest(open_: Array, taken: Array, rng: np.random.Generator) -> int:
+    """Return which open point lies farthest from all that were taken, a random one if none was.
 
     Args:
-        costs: shape (taken and open candidates, costs).
-        taken: how many lead the rows.
+        open_: shape (open, costs).
+        taken: shape (taken, costs).
         rng: picks the very first.
     """
-    open_ = len(costs) - taken
-    if not taken or not costs.shape[1]:
-        return int(rng.integers(open_))
-    ranks = np.argsort(np.argsort(costs, axis=0, kind="stable"), axis=0, kind="stable") / len(costs)
-    away = ((ranks[taken:, None, :] - ranks[None, :taken, :]) ** 2).sum(axis=2).min(axis=1)
-    return int(np.argmax(away))
+    if not len(taken) or not open_.shape[1]:
+        return int(rng.integers(len(open_)))
+    return int(np.argmax(((open_[:, None, :] - taken[None, :, :]) ** 2).sum(axis=2).min(axis=1)))

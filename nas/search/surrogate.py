@@ -140,10 +140,18 @@ class LossModel:
         best, median, worst = losses.min(), np.median(losses), losses.max()
         delta = max(median - best, 0.02 * (worst - best), _FLOOR)
         self._origin = best - delta
-        targets = np.log(losses - self._origin)
+        targets = self.scaled(losses)
         if self._process.arrange(groups) or learn:
             self._process.learn(features, targets, rng)
         self._process.fit(features, targets)
+
+    def scaled(self, losses: Array) -> Array:
+        """Return losses on the scale of the model; what is better than the best it knows is held just beside it."""
+        return np.log(np.maximum(losses - self._origin, _FLOOR))
+
+    def predict_scaled(self, features: Array) -> Array:
+        """Return means on the scale of the model, shape (points,)."""
+        return self._process.predict(features)[0]
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation of the loss, to first order, each of shape (points,)."""
