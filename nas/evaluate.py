@@ -112,9 +112,9 @@ class Screen:
     objectives: Sequence[Objective]
     margin: float = 2.0
 
-    def costs(self, architecture: Architecture) -> dict[str, Estimate]:
+    def costs(self, architecture: Architecture, graph: Graph | None = None) -> dict[str, Estimate]:
         """Return ``macs``, ``params``, ``weights_kib`` (no graph) and ``predicted_latency_ms``."""
-        graph = self.space.lower(architecture)
+        graph = graph or self.space.lower(architecture)
         exact = {
             "macs": (graph.macs, ""),
             "params": (graph.parameters, ""),

@@ -25,7 +25,16 @@ _LEARN_ALWAYS_BELOW = 20
 _PARENTS = 24
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Told:
+    """A trial's candidate, and its losses where it was evaluated."""
+
+    candidate: Candidate
+    losses: list[float] | None = None
+    feasible: bool = True
+
+
+@dataclass(frozen=True)
 class _History:
     """What the trials say: evaluated candidates with their losses, and those that are not to be proposed again."""
 
@@ -68,7 +77,7 @@ class EhviSampler(BaseSampler):
         self._pool = Pool(problem, self._rng)
         self._encoder = Encoder()
         self._proposals: dict[int, Candidate | None] = {}
-        self._known: dict[int, Candidate | None] = {}
+        self._finished: dict[int, _Told | None] = {}
         self._forecast = Forecast(problem.objectives, most, seed)
         self._asked = 0
         self._screened, self._screened_first = screened, screened_first
@@ -194,46 +203,44 @@ class EhviSampler(BaseSampler):
         return mask
 
     def _read(self, study: Study, number: int) -> _History:
-        objectives = self._problem.objectives
-        evaluated: dict[str, tuple[Candidate, list[float], bool]] = {}
+        evaluated: dict[str, _Told] = {}
         pending: dict[str, Candidate] = {}
         spent: set[str] = set()
         for trial in study.get_trials(deepcopy=False):
-            if trial.number == number:
+            told = self._told(trial) if trial.number != number else None
+            if told is None:
                 continue
-            candidate = self._candidate(trial)
-            if candidate is None:
-                continue
-            key = candidate.architecture.id
+            key = told.candidate.architecture.id
             spent.add(key)
-            if trial.state == TrialState.COMPLETE and key not in evaluated:
-                losses = [objective.sign * value for objective, value in zip(objectives, trial.values, strict=True)]
-                feasible = all(violation <= 0 for violation in trial.constraints.values())
-                if all(math.isfinite(loss) for loss in losses):
-                    evaluated[key] = (candidate, losses, feasible)
-            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
-                pending[key] = candidate
+            if told.losses is not None:
+                evaluated.setdefault(key, told)
+            elif not trial.state.is_finished():
+                pending[key] = told.candidate
+        width = len(self._problem.objectives)
         return _History(
-            evaluated=[candidate for candidate, _, _ in evaluated.values()],
-            losses=np.array([losses for _, losses, _ in evaluated.values()]).reshape(len(evaluated), len(objectives)),
-            feasible=np.array([feasible for _, _, feasible in evaluated.values()], np.bool_),
+            evaluated=[told.candidate for told in evaluated.values()],
+            losses=np.array([told.losses for told in evaluated.values()]).reshape(len(evaluated), width),
+            feasible=np.array([told.feasible for told in evaluated.values()], np.bool_),
             pending=[candidate for key, candidate in pending.items() if key not in evaluated],
             spent=spent,
         )
 
-    def _candidate(self, trial: FrozenTrial) -> Candidate | None:
-        """Return the candidate that a trial stands for; a running trial that we did not propose may be incomplete."""
-        if trial.number in self._known:
-            return self._known[trial.number]
-        if trial.state == TrialState.RUNNING and trial.number in self._proposals:
-            return self._proposals[trial.number]
-        if not trial.params:
-            return None
-        candidate = self._pool.of(trial.params)
-        if trial.state.is_finished():
-            self._known[trial.number] = candidate
-            self._proposals.pop(trial.number, None)
-        return candidate
+    def _told(self, trial: FrozenTrial) -> _Told | None:
+        """Return what a trial says; None for a running one that we did not propose and that is not complete yet."""
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        if not trial.state.is_finished():
+            candidate = self._proposals.get(trial.number) or (self._pool.of(trial.params) if trial.params else None)
+            return _Told(candidate) if candidate is not None else None
+        candidate = self._pool.of(trial.params) if trial.params else None
+        told = _Told(candidate) if candidate is not None else None
+        if candidate is not None and trial.state == TrialState.COMPLETE:
+            losses = [axis.sign * value for axis, value in zip(self._problem.objectives, trial.values, strict=True)]
+            if all(math.isfinite(loss) for loss in losses):
+                told = _Told(candidate, losses, all(violation <= 0 for violation in trial.constraints.values()))
+        self._finished[trial.number] = told
+        self._proposals.pop(trial.number, None)
+        return told
 
 
 def _fits(distribution: BaseDistribution, answer: Any) -> bool:

@@ -33,7 +33,7 @@ def cost_points(low: Array, reference: Array, seed: int) -> Array:
     if costs == 0:
         return np.empty((1, 0))
     unit = qmc.Sobol(costs, rng=np.random.default_rng(seed)).random(_POINTS)
-    return low + unit * (reference - low)
+    return np.asarray(low + unit * (reference - low))
 
 
 def hypervolume_improvement(
