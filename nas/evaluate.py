@@ -114,9 +114,14 @@ class Screen:
     objectives: Sequence[Objective]
     margin: float = 2.0
 
-    def costs(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs."""
-        graph = self.space.lower(architecture)
+    def costs(self, architecture: Architecture, graph: Graph | None = None) -> dict[str, Estimate]:
+        """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs.
+
+        Args:
+            architecture: of the space.
+            graph: of it, where the caller has lowered it already.
+        """
+        graph = graph or self.space.lower(architecture)
         exact = {
             "macs": (graph.macs, ""),
             "params": (graph.parameters, ""),

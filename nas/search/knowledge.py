@@ -28,11 +28,12 @@ class _Describe:
             self._exact["latency_ms"] = "predicted_latency_ms"
 
     def __call__(self, architecture: Architecture) -> Description:
-        estimates = self._screen.costs(architecture)
+        graph = self._screen.space.lower(architecture)
+        estimates = self._screen.costs(architecture, graph)
         costs = {name: estimate.value for name, estimate in estimates.items()}
         return Description(
             costs=costs,
-            features=graph_features(self._screen.space.lower(architecture)),
+            features=graph_features(graph),
             exact={metric: costs[source] for metric, source in self._exact.items()},
             admissible=not self._screen.violations(estimates),
         )

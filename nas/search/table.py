@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture, Choice
 from nas.errors import ConfigError, DataError, DegenerateArchitectureError, unknown_name
 from nas.objective import Objective
-from nas.pareto import hypervolume, non_dominated
+from nas.pareto import hypervolume
 from nas.protocols import Suggester
 from nas.search.candidates import Description
 from nas.search.cells import cell_features, live_cell, parse_cell
@@ -26,7 +26,6 @@ Array = NDArray[np.float64]
 CELL = "arch_str"
 # Below this share of the combinations of its genes, random questions would hardly ever hit a row.
 _LEAST_FILLED = 1e-3
-_LARGE = 2000
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Table:
         return 1.0 - self._volume(self._losses[found[self._allowed[found]]]) / self.best_hypervolume
 
     def _volume(self, losses: Array) -> float:
-        return hypervolume(_sieved(losses), [1.0] * losses.shape[1]) if len(losses) else 0.0
+        return hypervolume(losses, [1.0] * losses.shape[1]) if len(losses) else 0.0
 
     def best_accuracy(self, rows: Sequence[int]) -> float:
         """Return the best accuracy of these rows within the limits, NaN where none is."""
@@ -181,20 +180,6 @@ class Table:
     def oracle_accuracy(self) -> float:
         """Best accuracy of the table within the limits."""
         return self.best_accuracy(range(len(self._losses)))
-
-
-def _sieved(losses: Array) -> Array:
-    """Return the non-dominated losses; large tables are first thinned by strong members."""
-    rest = losses
-    while len(rest) > _LARGE:
-        best = rest[np.argsort(rest.sum(axis=1), kind="stable")[:64]]
-        no_worse = np.all(best[None] <= rest[:, None], axis=2)
-        better = np.any(best[None] < rest[:, None], axis=2)
-        dominated = np.any(no_worse & better, axis=1)
-        if not np.any(dominated):
-            break
-        rest = rest[~dominated]
-    return rest[non_dominated(rest)]
 
 
 def _names(path: str | Path) -> list[str]:
