@@ -192,7 +192,8 @@ def test_formulas_equal_onnx_runtime(op):
     combine = arithmetic.add if op == "QLinearAdd" else arithmetic.multiply
     for _ in range(20):
         quants = [
-            Quant(float(np.float32(s)), int(z)) for s, z in zip(rng.uniform(1e-3, 0.1, 3), rng.integers(0, 256, 3))
+            Quant(float(np.float32(s)), int(z))
+            for s, z in zip(rng.uniform(1e-3, 0.1, 3), rng.integers(0, 256, 3), strict=False)
         ]
         stored = [numpy_helper.from_array(np.array(q.scale, np.float32), f"s{i}") for i, q in enumerate(quants)]
         stored += [numpy_helper.from_array(np.array(q.zero, np.uint8), f"z{i}") for i, q in enumerate(quants)]
@@ -209,7 +210,7 @@ def test_formulas_equal_onnx_runtime(op):
 def test_fp32_network_matches_numerically(tmp_path):
     space = Reference(TASK, [16], networks=["mobilenet_v2"], widths=[0.25], precisions=["fp32"])
     architecture = next(space.enumerate())
-    path = exported(space, architecture, tmp_path, {name: Precision.FP32 for name in architecture.precision})
+    path = exported(space, architecture, tmp_path, dict.fromkeys(architecture.precision, Precision.FP32))
     given = np.concatenate(inputs(3, 16))
     ours, theirs = (runtime.load(path).run({"input": given})[0] for runtime in (NativeRuntime(), OnnxRuntime()))
     assert np.abs(ours - theirs).max() <= 1e-5 * max(1, np.abs(theirs).max())

@@ -38,5 +38,7 @@ struct ByteKernels {
 extern const ByteKernels byte_kernels_portable;
 extern const ByteKernels byte_kernels_avx2;
 extern const ByteKernels byte_kernels_avx512;
+// For processors with AVX512-VBMI: `table` of the above in four instructions.
+void table_avx512vbmi(const std::uint8_t* in, std::uint8_t* out, std::size_t n, const std::uint8_t* entries);
 
 }  // namespace nas

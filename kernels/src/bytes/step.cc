@@ -3,12 +3,13 @@
 
 #include "../execute/step.h"
 #include "bytes.h"
+#include "nas/cpu.h"
 
 namespace nas {
 namespace {
 
 const ByteKernels& kernels_for(IsaClass isa) {
-#if defined(NAS_X86_KERNELS)
+#if defined(__x86_64__)
   if (isa >= IsaClass::kAvx512Vnni) return byte_kernels_avx512;
 #endif
   (void)isa;
@@ -68,6 +69,13 @@ StepPtr make_table(const OpView& view) {
   if (constant.dtype != Dtype::kU8 || constant.elements != 256) return nullptr;
   const ByteKernels& k = kernels_for(view.isa);
   const std::uint8_t* entries = constant.data;
+#if defined(__x86_64__)
+  if (view.isa >= IsaClass::kAvx512Vnni && cpu_features().avx512_vbmi) {
+    return step_of("table_avx512vbmi", [=](std::uint8_t* arena, std::uint8_t*) {
+      table_avx512vbmi(arena + in.offset, arena + out.offset, in.elements, entries);
+    });
+  }
+#endif
   return step_of(named("table", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
     k.table(at<std::uint8_t>(arena, in), at<std::uint8_t>(arena, out), in.elements, entries);
   });

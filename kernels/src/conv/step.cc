@@ -85,7 +85,7 @@ StepPtr make_conv_u8(const OpView& view) {
   params.zero_out = std::int32_t(zero_out);
   params.float_out = is(out, Dtype::kF32);
   std::unique_ptr<ConvU8> conv;
-#if defined(NAS_X86_KERNELS)
+#if defined(__x86_64__)
   if (view.isa >= IsaClass::kAvx512Vnni) {
     conv.reset(shape.depthwise() ? depthwise_u8_avx512vnni(params) : conv_u8_avx512vnni(params));
   }
@@ -110,7 +110,7 @@ StepPtr make_conv_f32(const OpView& view) {
   params.alpha = view.op.floats[0];
   params.beta = view.op.floats[1];
   std::unique_ptr<ConvF32> conv;
-#if defined(NAS_X86_KERNELS)
+#if defined(__x86_64__)
   if (view.isa >= IsaClass::kAvx512Vnni) conv.reset(conv_f32_avx512(params));
 #endif
   if (conv == nullptr) conv.reset(conv_f32_portable(params));

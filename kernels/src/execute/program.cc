@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "nas/cpu.h"
 #include "step.h"
 
 namespace nas {
@@ -60,8 +61,10 @@ StepPtr make_step(const OpView& view) {
 }
 
 IsaClass class_of(const std::string& isa) {
-  if (isa == "avx512_vnni") return IsaClass::kAvx512Vnni;
-  if (isa == "avx2" || isa == "avx_vnni" || isa == "avx512") return IsaClass::kAvx2;
+  // Every processor with VNNI has BW and VL too, but an emulator or a hypervisor may hide them.
+  const Features& cpu = cpu_features();
+  if (isa == "avx512_vnni" && cpu.avx512bw && cpu.avx512vl) return IsaClass::kAvx512Vnni;
+  if (isa == "avx2" || isa == "avx_vnni" || isa == "avx512" || isa == "avx512_vnni") return IsaClass::kAvx2;
   return IsaClass::kPortable;
 }
 
