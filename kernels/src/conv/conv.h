@@ -44,6 +44,7 @@ ConvU8* conv_u8_portable(const ConvU8Params& params);
 // the standard library, whose code the linker could lend to the portable ones.
 ConvU8* conv_u8_avx512vnni(const ConvU8Params& params);
 ConvU8* depthwise_u8_avx512vnni(const ConvU8Params& params);
+ConvU8* depthwise3x3_u8_avx512vnni(const ConvU8Params& params);
 ConvU8* conv_u8_avx2(const ConvU8Params& params);
 ConvU8* depthwise_u8_avx2(const ConvU8Params& params);
 

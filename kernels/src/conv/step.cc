@@ -87,7 +87,9 @@ StepPtr make_conv_u8(const OpView& view) {
   std::unique_ptr<ConvU8> conv;
 #if defined(__x86_64__)
   if (view.isa >= IsaClass::kAvx512Vnni) {
-    conv.reset(shape.depthwise() ? depthwise_u8_avx512vnni(params) : conv_u8_avx512vnni(params));
+    conv.reset(depthwise3x3_u8_avx512vnni(params));
+    if (conv == nullptr) conv.reset(depthwise_u8_avx512vnni(params));
+    if (conv == nullptr) conv.reset(conv_u8_avx512vnni(params));
   }
 #endif
   if (conv == nullptr) conv.reset(conv_u8_portable(params));
