@@ -61,8 +61,16 @@ void tile(const Tile& t) {
       }
     }
   }
+  int done = 0;
+  if constexpr (NV == 1 && !FLOAT && !TWO && MR >= 4) {
+#pragma GCC unroll 3
+    for (; done + 4 <= MR; done += 4) {
+      const __m512i four[4] = {sums[done][0], sums[done + 1][0], sums[done + 2][0], sums[done + 3][0]};
+      store_four(t.out + done * t.ldo, t.ldo, four, t.multiplier, t.zero, t.columns);
+    }
+  }
 #pragma GCC unroll 12
-  for (int r = 0; r < MR; ++r) {
+  for (int r = done; r < MR; ++r) {
     std::uint8_t* out = r < kFirst ? t.out + r * t.ldo : t.out + t.out_line + (r - kFirst) * t.ldo;
     if constexpr (FLOAT) {
       store_floats<NV>(reinterpret_cast<float*>(out), sums[r], t.multiplier, t.columns);
@@ -175,38 +183,48 @@ class Conv final : public ConvU8 {
     }
   }
 
+  // One line of outputs after the other under all panels, unless the weights would be read from memory for each line:
+  // then one panel after the other over the whole map.
   void run_map(const std::uint8_t* map, std::uint8_t* out) const {
-    const std::ptrdiff_t pitch = std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels;
-    const int width = s_.out_width;
-    for (int y = 0; y < s_.out_height;) {
-      int lines = 1;
-      for (int index = 0; index < panels_.count; ++index) {
-        const Panel& panel = panels_.at[index];
-        Tile t = tile_of(panel);
-        t.lda = std::ptrdiff_t(s_.stride_w) * s_.channels;
-        t.pitch = pitch;
-        t.line = pitch * s_.stride_h;
-        t.out_line = width * t.ldo;
-        const std::uint8_t* from = map + y * t.line;
-        std::uint8_t* to = out + y * t.out_line + panel.first * element();
-        const int most = kMostRows[panel.vectors];
-        if (2 * width <= kMostRows[panels_.widest] && y + 1 < s_.out_height) {
-          lines = 2;
-          t.a = from;
-          t.out = to;
-          (float_ ? tile_for<true, true>(2 * width, panel.vectors) : tile_for<true, false>(2 * width, panel.vectors))(t);
-          continue;
-        }
-        const int tiles = (width + most - 1) / most, rows = (width + tiles - 1) / tiles;
-        const TileFn run = float_ ? tile_for<false, true>(rows, panel.vectors) : tile_for<false, false>(rows, panel.vectors);
-        for (int i = 0; i < tiles; ++i) {
-          const int first = i * rows < width - rows ? i * rows : width - rows;
-          t.a = from + first * t.lda;
-          t.out = to + first * t.ldo;
-          run(t);
-        }
+    const bool by_panel = std::size_t(s_.outputs) * s_.taps() > (std::size_t(1) << 18);
+    if (!by_panel) {
+      const int step = 2 * s_.out_width <= kMostRows[panels_.widest] ? 2 : 1;
+      for (int y = 0; y < s_.out_height; y += step) {
+        for (int index = 0; index < panels_.count; ++index) run_lines(map, out, panels_.at[index], y, step);
       }
-      y += lines;
+      return;
+    }
+    for (int index = 0; index < panels_.count; ++index) {
+      const Panel& panel = panels_.at[index];
+      const int step = 2 * s_.out_width <= kMostRows[panel.vectors] ? 2 : 1;
+      for (int y = 0; y < s_.out_height; y += step) run_lines(map, out, panel, y, step);
+    }
+  }
+
+  // Outputs of one panel in line y, or in lines y and y + 1 together where two of them fit into a tile.
+  void run_lines(const std::uint8_t* map, std::uint8_t* out, const Panel& panel, int y, int lines) const {
+    const std::ptrdiff_t pitch = std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels;
+    const int width = s_.out_width, most = kMostRows[panel.vectors];
+    Tile t = tile_of(panel);
+    t.lda = std::ptrdiff_t(s_.stride_w) * s_.channels;
+    t.pitch = pitch;
+    t.line = pitch * s_.stride_h;
+    t.out_line = width * t.ldo;
+    const std::uint8_t* from = map + y * t.line;
+    std::uint8_t* to = out + y * t.out_line + panel.first * element();
+    if (lines == 2 && y + 1 < s_.out_height) {
+      t.a = from;
+      t.out = to;
+      (float_ ? tile_for<true, true>(2 * width, panel.vectors) : tile_for<true, false>(2 * width, panel.vectors))(t);
+      return;
+    }
+    const int tiles = (width + most - 1) / most, rows = (width + tiles - 1) / tiles;
+    const TileFn run = float_ ? tile_for<false, true>(rows, panel.vectors) : tile_for<false, false>(rows, panel.vectors);
+    for (int i = 0; i < tiles; ++i) {
+      const int first = i * rows < width - rows ? i * rows : width - rows;
+      t.a = from + first * t.lda;
+      t.out = to + first * t.ldo;
+      run(t);
     }
   }
 

@@ -58,6 +58,7 @@ class Aligned {
 inline int output_in_panel(int vectors, int v, int e, bool natural) {
   const int lane = e / 4, element = e % 4;
   if (!natural && vectors == 4) return 16 * lane + 4 * v + element;
+  if (!natural && vectors == 3) return 12 * lane + 4 * v + element;
   if (!natural && vectors == 2) return 8 * lane + 4 * v + element;
   return 16 * v + e;
 }

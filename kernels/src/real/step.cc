@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "../execute/step.h"
+#include "../pool/pool.h"
 #include "unary.h"
 
 namespace nas {
@@ -152,6 +153,17 @@ StepPtr make_pool(const OpView& view) {
   if (top >= kh || left >= kw || ints[6] >= kh || ints[7] >= kw) return nullptr;
   if ((height + top + ints[6] - kh) / sh + 1 != out.dims[1] || height + top + ints[6] < kh) return nullptr;
   if ((width + left + ints[7] - kw) / sw + 1 != out.dims[2] || width + left + ints[7] < kw) return nullptr;
+#if defined(__x86_64__)
+  if (bytes && view.isa >= IsaClass::kAvx512Vnni) {
+    const PoolShape shape{height, width, channels, out.dims[1], out.dims[2], kh, kw, sh, sw, top, left};
+    return step_of("max_u8_avx512", [=](std::uint8_t* arena, std::uint8_t*) {
+      for (std::size_t image = 0; image < in.dims[0]; ++image) {
+        max_u8_avx512(shape, arena + in.offset + image * (in.elements / in.dims[0]),
+                      arena + out.offset + image * (out.elements / out.dims[0]));
+      }
+    });
+  }
+#endif
   const auto pool = [=](std::uint8_t* arena, auto* type, auto lowest) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* from = at<T>(arena, in);
@@ -164,11 +176,12 @@ StepPtr make_pool(const OpView& view) {
           for (std::int64_t row = std::max<std::int64_t>(y * sh - top, 0); row < std::min(y * sh - top + kh, height); ++row) {
             for (std::int64_t column = std::max<std::int64_t>(x * sw - left, 0);
                  column < std::min(x * sw - left + kw, width); ++column, ++count) {
-              const T* pixel = from + (row * width + column) * channels;
+              const T* __restrict pixel = from + (row * width + column) * channels;
+              T* __restrict best = to;
               if (average) {
-                for (std::int64_t c = 0; c < channels; ++c) to[c] += pixel[c];
+                for (std::int64_t c = 0; c < channels; ++c) best[c] += pixel[c];
               } else {
-                for (std::int64_t c = 0; c < channels; ++c) to[c] = std::max(to[c], pixel[c]);
+                for (std::int64_t c = 0; c < channels; ++c) best[c] = best[c] < pixel[c] ? pixel[c] : best[c];
               }
             }
           }

@@ -43,6 +43,14 @@ inline void store_bytes(std::uint8_t* out, const __m512i* sums, const float* mul
     } else {
       _mm256_mask_storeu_epi8(out, (1U << columns) - 1, bytes);
     }
+  } else if constexpr (NV == 3) {
+    const __m512i low = _mm512_packs_epi32(scaled(sums[0], multiplier), scaled(sums[1], multiplier + 16));
+    const __m512i last = scaled(sums[2], multiplier + 32);
+    const __m512i high = _mm512_packs_epi32(last, last);
+    const __m512i packed = _mm512_packus_epi16(_mm512_adds_epi16(low, zero), _mm512_adds_epi16(high, zero));
+    // Each lane holds 12 bytes and 4 of the last vector once more.
+    const __m512i order = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
+    _mm512_mask_storeu_epi8(out, first_bytes(columns < 48 ? columns : 48), _mm512_permutexvar_epi32(order, packed));
   } else {
     const __m512i wide_zero = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(zero));
 #pragma GCC unroll 3
@@ -56,6 +64,27 @@ inline void store_bytes(std::uint8_t* out, const __m512i* sums, const float* mul
         _mm_mask_storeu_epi8(out + 16 * v, static_cast<__mmask16>((1U << left) - 1), bytes);
       }
     }
+  }
+}
+
+// Four vectors of 16 sums in natural order to four runs of up to 16 bytes, `step` bytes apart.
+inline void store_four(std::uint8_t* out, std::ptrdiff_t step, const __m512i* sums, const float* multiplier,
+                       __m512i zero, int columns) {
+  const __m512i low = _mm512_packs_epi32(scaled(sums[0], multiplier), scaled(sums[1], multiplier));
+  const __m512i high = _mm512_packs_epi32(scaled(sums[2], multiplier), scaled(sums[3], multiplier));
+  const __m512i packed = _mm512_packus_epi16(_mm512_adds_epi16(low, zero), _mm512_adds_epi16(high, zero));
+  // Packing interleaves the four within lanes; afterwards each has its 16 bytes in one lane.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
+  const __m128i runs[4] = {_mm512_castsi512_si128(bytes), _mm512_extracti32x4_epi32(bytes, 1),
+                           _mm512_extracti32x4_epi32(bytes, 2), _mm512_extracti32x4_epi32(bytes, 3)};
+  if (columns >= 16) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * step), runs[i]);
+  } else {
+    const __mmask16 mask = static_cast<__mmask16>((1U << columns) - 1);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm_mask_storeu_epi8(out + i * step, mask, runs[i]);
   }
 }
 
