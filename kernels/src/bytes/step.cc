@@ -11,6 +11,7 @@ namespace {
 const ByteKernels& kernels_for(IsaClass isa) {
 #if defined(__x86_64__)
   if (isa >= IsaClass::kAvx512Vnni) return byte_kernels_avx512;
+  if (isa == IsaClass::kAvx2) return byte_kernels_avx2;
 #endif
   (void)isa;
   return byte_kernels_portable;
@@ -70,7 +71,7 @@ StepPtr make_table(const OpView& view) {
   const ByteKernels& k = kernels_for(view.isa);
   const std::uint8_t* entries = constant.data;
 #if defined(__x86_64__)
-  if (view.isa >= IsaClass::kAvx512Vnni && cpu_features().avx512_vbmi) {
+  if (view.isa >= IsaClass::kAvx512Vnni && cpu_features().avx512vbmi) {
     return step_of("table_avx512vbmi", [=](std::uint8_t* arena, std::uint8_t*) {
       table_avx512vbmi(arena + in.offset, arena + out.offset, in.elements, entries);
     });
