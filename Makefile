@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --root-user-action=ignore --no-compile --constraint constraints.txt --build-constraint constraints.txt
 # A stamp per set of extras; what is newer than a stamp makes its installation run again.
 LOCKED := pyproject.toml constraints.txt
-KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
+KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -39,6 +39,16 @@ lock:
 	@scripts/check_python.sh $(PYTHON)
 	$(call say,resolving the newest versions; this takes minutes)
 	@scripts/lock.sh $(PYTHON)
+
+# Programs of C++ alone: the tests of the kernels for this machine and, to be run by QEMU, for ARM.
+KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc)
+CXX_aarch64 := aarch64-linux-gnu-g++
+kernels-test-x86_64:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-fno-exceptions" $(KERNEL_TESTS)
+kernels-test-aarch64:
+	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
+kernels-test-sanitized:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
 
 wheel: $(VENV)/.installed-dev
 	@$(PIP) wheel --no-deps --build-constraint constraints.txt --wheel-dir dist .
