@@ -99,27 +99,24 @@ void pack(const int8_t* w, int64_t stride_n, int64_t stride_k, int64_t n, int64_
   }
 }
 
-// --- One tile.
+// --- Tiles.
 
-struct Tile {
-  const uint8_t* a;
+// What all tiles of a panel share.
+struct Panel {
   int64_t lda;
-  int32_t flip;  // turns s8 into u8 by adding 128, or leaves u8 as it is; the column sums take 128 times w back
-  int64_t steps;  // whole steps of four k
+  int64_t ldc;    // bytes
+  int32_t flip;   // turns s8 into u8 by adding 128, or leaves u8 as it is; the column sums take 128 times w back
   int rest;       // k % 4
+  int64_t steps;  // whole steps of four k
   const int8_t* b;
   const int32_t* column_sums;
   const int32_t* bias;
-  const int32_t* row_term;
   const float* scale;
   const float* shift;
-  uint8_t* c;    // bytes
-  int64_t ldc;   // bytes
-  __mmask16 last;  // columns of the last vector
-  uint64_t bytes;  // columns of the whole tile
   GemmOutput output;
-  __m512 floor, ceiling;  // bounds of the rounded value before the zero point
-  __m512i zero;           // int16
+  __mmask16 last;  // columns of the last vector
+  __m512i zero;    // int16
+  __m512i low, high;  // bytes
 };
 
 inline int32_t four(const uint8_t* p) {
@@ -134,118 +131,199 @@ inline int32_t fewer(const uint8_t* p, int count) {
   return word;
 }
 
-inline NAS_INLINE __m512i rounded(__m512i sum, __m512 scale, const Tile& t) {
-  const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
-  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(value, t.ceiling), t.floor));
+// Scales are below 1 here (run sees to that), so the product fits in 32 bits.
+inline NAS_INLINE __m512i rounded(__m512i sum, __m512 scale) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
 }
 
-// 64 columns or fewer, as bytes in their natural order: packing leaves groups of four bytes transposed, one permutation
-// puts them right.
-template <int Width>
-inline NAS_INLINE void store_bytes(uint8_t* c, const __m512i* sums, const __m512* scales, const Tile& t) {
+// Four vectors of 32 bits as 64 bytes in their order: packing leaves groups of four bytes transposed, one permutation puts
+// them right.
+inline NAS_INLINE __m512i bytes_of(const __m512i* q, const Panel& p) {
+  const __m512i left = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), p.zero);
+  const __m512i right = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), p.zero);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  if (p.output == GemmOutput::u8) {
+    const __m512i mixed = _mm512_packus_epi16(left, right);
+    return _mm512_permutexvar_epi32(order, _mm512_min_epu8(_mm512_max_epu8(mixed, p.low), p.high));
+  }
+  const __m512i mixed = _mm512_packs_epi16(left, right);
+  return _mm512_permutexvar_epi32(order, _mm512_min_epi8(_mm512_max_epi8(mixed, p.low), p.high));
+}
+
+// Rows of one vector are stored four at a time and rows of two vectors two at a time, to share the packing.
+template <int Rows, int Width, int First>
+inline NAS_INLINE void store_bytes(uint8_t* c, const __m512i (&sums)[Rows][Width], const __m512* scales,
+                                   const Panel& p) {
+  constexpr int kGroup = Width == 1 ? 4 : Width == 2 ? 2 : 1;
+  constexpr int kHere = Rows - First < kGroup ? Rows - First : kGroup;
   const __m512i none = _mm512_setzero_si512();
   __m512i q[4] = {none, none, none, none};
-  unroll<Width>([&](auto v) NAS_INLINE { q[v] = rounded(sums[v], scales[v], t); });
-  const __m512i left = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), t.zero);
-  const __m512i right = Width > 2 ? _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), t.zero) : left;
-  const __m512i mixed = t.output == GemmOutput::u8 ? _mm512_packus_epi16(left, right) : _mm512_packs_epi16(left, right);
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i bytes = _mm512_permutexvar_epi32(order, mixed);
-  if (Width == 4 && t.bytes == ~std::uint64_t{0}) {
-    _mm512_storeu_si512(c, bytes);
+  unroll<kHere>([&](auto r) NAS_INLINE {
+    unroll<Width>([&](auto v) NAS_INLINE { q[r * Width + v] = rounded(sums[First + r][v], scales[v]); });
+  });
+  const __m512i bytes = bytes_of(q, p);
+  c += First * p.ldc;
+  const std::uint64_t mask = (static_cast<std::uint64_t>(p.last) << (16 * (Width - 1))) |
+                             ((std::uint64_t{1} << (16 * (Width - 1))) - 1);
+  if constexpr (Width >= 3) {
+    if (Width == 4 && p.last == 0xffff) {
+      _mm512_storeu_si512(c, bytes);
+    } else {
+      _mm512_mask_storeu_epi8(c, mask, bytes);
+    }
+  } else if constexpr (Width == 2) {
+    unroll<kHere>([&](auto r) NAS_INLINE {
+      const __m256i row = _mm512_extracti64x4_epi64(bytes, r);
+      if (p.last == 0xffff) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(c + r * p.ldc), row);
+      } else {
+        _mm256_mask_storeu_epi8(c + r * p.ldc, static_cast<__mmask32>(mask), row);
+      }
+    });
   } else {
-    _mm512_mask_storeu_epi8(c, t.bytes, bytes);
+    unroll<kHere>([&](auto r) NAS_INLINE {
+      const __m128i row = _mm512_extracti32x4_epi32(bytes, r);
+      if (p.last == 0xffff) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(c + r * p.ldc), row);
+      } else {
+        _mm_mask_storeu_epi8(c + r * p.ldc, static_cast<__mmask16>(mask), row);
+      }
+    });
   }
+  if constexpr (First + kGroup < Rows) store_bytes<Rows, Width, First + kGroup>(c - First * p.ldc, sums, scales, p);
 }
 
 template <int Width>
-inline NAS_INLINE void store_words(uint8_t* c, const __m512i* sums, const __m512* scales, const Tile& t) {
+inline NAS_INLINE void store_words(uint8_t* c, const __m512i* sums, const __m512* scales, const Panel& p) {
   unroll<Width>([&](auto v) NAS_INLINE {
-    const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : t.last;
-    if (t.output == GemmOutput::s32) {
+    const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : p.last;
+    if (p.output == GemmOutput::s32) {
       _mm512_mask_storeu_epi32(c + 64 * v, mask, sums[v]);
       return;
     }
     __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[v]), scales[v]);
-    if (t.shift != nullptr) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, t.shift + 16 * v));
+    if (p.shift != nullptr) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, p.shift + 16 * v));
     _mm512_mask_storeu_ps(c + 64 * v, mask, value);
   });
 }
 
+// `count` tiles below each other.
 template <int Rows, int Width>
-__attribute__((noinline)) void tile(const Tile& t) {
-  __m512i sums[Rows][Width];
-  unroll<Width>([&](auto v) NAS_INLINE {
-    const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : t.last;
-    __m512i start = t.bias != nullptr ? _mm512_maskz_loadu_epi32(mask, t.bias + 16 * v) : _mm512_setzero_si512();
-    if (t.flip != 0) start = _mm512_sub_epi32(start, _mm512_slli_epi32(_mm512_loadu_si512(t.column_sums + 16 * v), 7));
-    unroll<Rows>([&](auto r) NAS_INLINE { sums[r][v] = start; });
-  });
-  const uint8_t* a = t.a;
-  const int8_t* b = t.b;
-  const __m512i flip = _mm512_set1_epi32(t.flip);
-  const auto step = [&](auto word) NAS_INLINE {
-    __m512i weights[Width];
-    unroll<Width>([&](auto v) NAS_INLINE { weights[v] = _mm512_loadu_si512(b + 64 * v); });
-    unroll<Rows>([&](auto r) NAS_INLINE {
-      const __m512i value = _mm512_xor_si512(_mm512_set1_epi32(word(a + r * t.lda)), flip);
-      unroll<Width>([&](auto v) NAS_INLINE { dot_add(sums[r][v], value, weights[v]); });
+__attribute__((noinline)) void tiles(const Panel& p, int64_t count, const uint8_t* first, const int32_t* row_term,
+                                     uint8_t* c) {
+  const __m512i flip = _mm512_set1_epi32(p.flip);
+  for (; count > 0; --count, first += Rows * p.lda, c += Rows * p.ldc) {
+    __m512i sums[Rows][Width];
+    unroll<Width>([&](auto v) NAS_INLINE {
+      const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : p.last;
+      __m512i start = p.bias != nullptr ? _mm512_maskz_loadu_epi32(mask, p.bias + 16 * v) : _mm512_setzero_si512();
+      if (p.flip != 0) start = _mm512_sub_epi32(start, _mm512_slli_epi32(_mm512_loadu_si512(p.column_sums + 16 * v), 7));
+      unroll<Rows>([&](auto r) NAS_INLINE { sums[r][v] = start; });
     });
-  };
-  for (int64_t s = 0; s < t.steps; ++s, a += 4, b += 64 * Width) step([](const uint8_t* p) NAS_INLINE { return four(p); });
-  if (t.rest != 0) step([&](const uint8_t* p) NAS_INLINE { return fewer(p, t.rest); });
-
-  __m512 scales[Width];
-  unroll<Width>([&](auto v) NAS_INLINE {
-    const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : t.last;
-    scales[v] = t.output != GemmOutput::s32 ? _mm512_maskz_loadu_ps(mask, t.scale + 16 * v) : _mm512_setzero_ps();
-  });
-  const bool narrow = t.output == GemmOutput::u8 || t.output == GemmOutput::s8;
-  unroll<Rows>([&](auto r) NAS_INLINE {
-    if (t.row_term != nullptr) {
-      const __m512i term = _mm512_set1_epi32(t.row_term[r]);
-      unroll<Width>([&](auto v) NAS_INLINE { sums[r][v] = _mm512_add_epi32(sums[r][v], term); });
+    const uint8_t* a = first;
+    const int8_t* b = p.b;
+    const auto step = [&](auto word) NAS_INLINE {
+      __m512i weights[Width];
+      unroll<Width>([&](auto v) NAS_INLINE { weights[v] = _mm512_loadu_si512(b + 64 * v); });
+      unroll<Rows>([&](auto r) NAS_INLINE {
+        const __m512i value = _mm512_xor_si512(_mm512_set1_epi32(word(a + r * p.lda)), flip);
+        unroll<Width>([&](auto v) NAS_INLINE { dot_add(sums[r][v], value, weights[v]); });
+      });
+    };
+    for (int64_t s = 0; s < p.steps; ++s, a += 4, b += 64 * Width) {
+      step([](const uint8_t* word) NAS_INLINE { return four(word); });
     }
-    uint8_t* c = t.c + r * t.ldc;
-    narrow ? store_bytes<Width>(c, sums[r], scales, t) : store_words<Width>(c, sums[r], scales, t);
-  });
+    if (p.rest != 0) step([&](const uint8_t* word) NAS_INLINE { return fewer(word, p.rest); });
+
+    if (row_term != nullptr) {
+      unroll<Rows>([&](auto r) NAS_INLINE {
+        const __m512i term = _mm512_set1_epi32(row_term[r]);
+        unroll<Width>([&](auto v) NAS_INLINE { sums[r][v] = _mm512_add_epi32(sums[r][v], term); });
+      });
+      row_term += Rows;
+    }
+    __m512 scales[Width];
+    unroll<Width>([&](auto v) NAS_INLINE {
+      const __mmask16 mask = v + 1 < Width ? __mmask16{0xffff} : p.last;
+      scales[v] = p.scale != nullptr ? _mm512_maskz_loadu_ps(mask, p.scale + 16 * v) : _mm512_setzero_ps();
+    });
+    if (p.output == GemmOutput::u8 || p.output == GemmOutput::s8) {
+      store_bytes<Rows, Width, 0>(c, sums, scales, p);
+    } else {
+      unroll<Rows>([&](auto r) NAS_INLINE { store_words<Width>(c + r * p.ldc, sums[r], scales, p); });
+    }
+  }
 }
 
-// --- All tiles.
-
-using TileFunction = void (*)(const Tile&);
+using TilesFunction = void (*)(const Panel&, int64_t, const uint8_t*, const int32_t*, uint8_t*);
 // Rows that fit beside the weights in 32 registers, for panels of 1 to 4 vectors.
 constexpr int kMostRows[5] = {0, 12, 12, 8, 6};
 
 template <int Width, int... Rows>
-constexpr void fill(TileFunction* row, std::integer_sequence<int, Rows...>) {
-  ((row[Rows + 1] = tile<Rows + 1, Width>), ...);
+constexpr void fill(TilesFunction* row, std::integer_sequence<int, Rows...>) {
+  ((row[Rows + 1] = tiles<Rows + 1, Width>), ...);
 }
 
-struct Tiles {
-  TileFunction of[5][13] = {};
-  constexpr Tiles() {
+struct Table {
+  TilesFunction of[5][13] = {};
+  constexpr Table() {
     fill<1>(of[1], std::make_integer_sequence<int, kMostRows[1]>{});
     fill<2>(of[2], std::make_integer_sequence<int, kMostRows[2]>{});
     fill<3>(of[3], std::make_integer_sequence<int, kMostRows[3]>{});
     fill<4>(of[4], std::make_integer_sequence<int, kMostRows[4]>{});
   }
 };
-constexpr Tiles kTiles;
+constexpr Table kTiles;
 
-void run_panel(const GemmArgs& args, Tile t, int width, int64_t first_row, int64_t rows, int size) {
-  // Tiles of nearly equal height: none is left with a row or two.
-  const int64_t tiles = (rows + kMostRows[width] - 1) / kMostRows[width];
-  int64_t row = first_row;
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t height = rows / tiles + (i < rows % tiles ? 1 : 0);
-    Tile now = t;
-    now.a = static_cast<const uint8_t*>(args.a) + row * args.lda;
-    now.c = t.c + row * args.ldc * size;
-    if (t.row_term != nullptr) now.row_term = t.row_term + row;
-    kTiles.of[width][height](now);
-    row += height;
+// Tiles of two heights that differ by one: none is left with a row or two.
+void run_panel(const Panel& p, int width, int64_t rows, const uint8_t* a, const int32_t* row_term, uint8_t* c) {
+  const int64_t count = (rows + kMostRows[width] - 1) / kMostRows[width];
+  const int64_t low = rows / count;
+  const int64_t higher = rows % count;
+  if (higher > 0) {
+    kTiles.of[width][low + 1](p, higher, a, row_term, c);
+    const int64_t done = higher * (low + 1);
+    a += done * p.lda;
+    c += done * p.ldc;
+    if (row_term != nullptr) row_term += done;
   }
+  kTiles.of[width][low](p, count - higher, a, row_term, c);
+}
+
+// Scales of 1 and more, which no trained network has, can leave 32 bits: sums first, then the clips before the conversion.
+void run_panel_clamped(const Panel& p, const GemmEpilogue& e, int width, int64_t rows, const uint8_t* a,
+                       const int32_t* row_term, uint8_t* c) {
+  constexpr int64_t kRows = 16;
+  int32_t sums[kRows * 64];
+  Panel whole = p;
+  whole.output = GemmOutput::s32;
+  whole.ldc = 256;
+  const __m512 floor = _mm512_set1_ps(static_cast<float>(e.low - e.zero_point));
+  const __m512 ceiling = _mm512_set1_ps(static_cast<float>(e.high - e.zero_point));
+  for (int64_t row = 0; row < rows; row += kRows) {
+    const int64_t here = rows - row < kRows ? rows - row : kRows;
+    run_panel(whole, width, here, a + row * p.lda, row_term != nullptr ? row_term + row : nullptr,
+              reinterpret_cast<uint8_t*>(sums));
+    for (int64_t r = 0; r < here; ++r) {
+      for (int v = 0; v < width; ++v) {
+        const __mmask16 mask = v + 1 < width ? __mmask16{0xffff} : p.last;
+        const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, sums + r * 64 + 16 * v)),
+                                           _mm512_maskz_loadu_ps(mask, p.scale + 16 * v));
+        const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(value, ceiling), floor)),
+                                           _mm512_set1_epi32(e.zero_point));
+        _mm_mask_storeu_epi8(c + (row + r) * p.ldc + 16 * v, mask, _mm512_cvtepi32_epi8(q));
+      }
+    }
+  }
+}
+
+bool all_below_one(const float* scale, int64_t n) {
+  __m512 largest = _mm512_setzero_ps();
+  for (int64_t j = 0; j < n; j += 16) {
+    const __mmask16 mask = n - j >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1U << (n - j)) - 1U);
+    largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_maskz_loadu_ps(mask, scale + j)));
+  }
+  return _mm512_cmp_ps_mask(largest, _mm512_set1_ps(0.999F), _CMP_NLT_UQ) == 0;
 }
 
 void run(const GemmArgs& args) {
@@ -253,17 +331,17 @@ void run(const GemmArgs& args) {
   const Panels panels(args.n);
   const bool narrow = e.output == GemmOutput::u8 || e.output == GemmOutput::s8;
   const int size = narrow ? 1 : 4;
-  Tile t = {};
-  t.lda = args.lda;
-  t.flip = args.a_signed ? static_cast<int32_t>(0x80808080U) : 0;
-  t.steps = args.k / 4;
-  t.rest = static_cast<int>(args.k % 4);
-  t.row_term = e.row_term;
-  t.ldc = args.ldc * size;
-  t.output = e.output;
-  t.floor = _mm512_set1_ps(static_cast<float>(e.low - e.zero_point));
-  t.ceiling = _mm512_set1_ps(static_cast<float>(e.high - e.zero_point));
-  t.zero = _mm512_set1_epi16(static_cast<short>(e.zero_point));
+  const bool clamped = narrow && !all_below_one(e.scale, args.n);
+  Panel p = {};
+  p.lda = args.lda;
+  p.ldc = args.ldc * size;
+  p.flip = args.a_signed ? static_cast<int32_t>(0x80808080U) : 0;
+  p.steps = args.k / 4;
+  p.rest = static_cast<int>(args.k % 4);
+  p.output = e.output;
+  p.zero = _mm512_set1_epi16(static_cast<short>(e.zero_point));
+  p.low = _mm512_set1_epi8(static_cast<char>(e.low));
+  p.high = _mm512_set1_epi8(static_cast<char>(e.high));
 
   // A block of rows stays in the first-level cache while all weights pass by.
   const int64_t fitting = 24576 / (args.k > 0 ? args.k : 1);
@@ -271,22 +349,26 @@ void run(const GemmArgs& args) {
   for (int64_t row = 0; row < args.m;) {
     int64_t rows = args.m - row < block ? args.m - row : block;
     if (args.m - row - rows < 12) rows = args.m - row;
-    const int8_t* b = static_cast<const int8_t*>(args.packed) + panels.vectors * 64;
+    p.b = static_cast<const int8_t*>(args.packed) + panels.vectors * 64;
+    const uint8_t* a = static_cast<const uint8_t*>(args.a) + row * args.lda;
+    const int32_t* row_term = e.row_term != nullptr ? e.row_term + row : nullptr;
     int64_t column = 0;
-    for (int64_t p = 0; p < panels.count; ++p) {
-      const int width = panels.width(p);
+    for (int64_t i = 0; i < panels.count; ++i) {
+      const int width = panels.width(i);
       const int64_t columns = args.n - column < 16 * width ? args.n - column : 16 * width;
-      t.b = b;
-      t.column_sums = static_cast<const int32_t*>(args.packed) + column;
-      t.bias = e.bias != nullptr ? e.bias + column : nullptr;
-      t.scale = e.scale != nullptr ? e.scale + column : nullptr;
-      t.shift = e.shift != nullptr ? e.shift + column : nullptr;
-      t.c = static_cast<uint8_t*>(args.c) + column * size;
-      t.last = static_cast<__mmask16>((1U << (columns - 16 * (width - 1))) - 1U);
-      t.bytes = columns == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << columns) - 1;
-      run_panel(args, t, width, row, rows, size);
+      p.column_sums = static_cast<const int32_t*>(args.packed) + column;
+      p.bias = e.bias != nullptr ? e.bias + column : nullptr;
+      p.scale = e.scale != nullptr ? e.scale + column : nullptr;
+      p.shift = e.shift != nullptr ? e.shift + column : nullptr;
+      p.last = static_cast<__mmask16>((1U << (columns - 16 * (width - 1))) - 1U);
+      uint8_t* c = static_cast<uint8_t*>(args.c) + column * size + row * p.ldc;
+      if (clamped) {
+        run_panel_clamped(p, e, width, rows, a, row_term, c);
+      } else {
+        run_panel(p, width, rows, a, row_term, c);
+      }
       column += 16 * width;
-      b += 64 * width * ((args.k + 3) / 4);
+      p.b += 64 * width * ((args.k + 3) / 4);
     }
     row += rows;
   }
