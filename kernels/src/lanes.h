@@ -126,6 +126,36 @@ template <typename Vector>
 #endif
 }
 
+[[maybe_unused]] inline std::int32_t lowest(bool is_signed) { return is_signed ? -128 : 0; }
+[[maybe_unused]] inline std::int32_t highest(bool is_signed) { return is_signed ? 127 : 255; }
+
+// Calls body(offset, lanes) for whole vectors, then once for the rest.
+template <typename Body>
+[[maybe_unused]] inline void each_vector(std::int64_t count, Body body) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, kLanes);
+  if (i < count) body(i, count - i);
+}
+
+[[maybe_unused]] inline const std::uint8_t* at(const void* p, std::int64_t i) { return static_cast<const std::uint8_t*>(p) + i; }
+
+[[maybe_unused]] inline Ints bytes_from(const void* p, std::int64_t i, bool is_signed, std::int64_t lanes) {
+  return lanes == kLanes ? load_bytes(at(p, i), is_signed) : load_some_bytes(at(p, i), is_signed, lanes);
+}
+
+[[maybe_unused]] inline void bytes_to(void* p, std::int64_t i, Ints x, std::int64_t lanes) {
+  std::uint8_t* to = static_cast<std::uint8_t*>(p) + i;
+  lanes == kLanes ? store(to, narrowed(x)) : store_some(to, narrowed(x), lanes);
+}
+
+[[maybe_unused]] inline Floats floats_from(const float* x, std::int64_t i, std::int64_t lanes) {
+  return lanes == kLanes ? load<Floats>(x + i) : load_some<Floats>(x + i, lanes);
+}
+
+[[maybe_unused]] inline Floats within(Floats x, std::int32_t low, std::int32_t high) {
+  return smaller(larger(x, splat(static_cast<float>(low))), splat(static_cast<float>(high)));
+}
+
 // --- Sums and maxima over lanes, always in the same order.
 
 [[maybe_unused]] inline float sum_of(Floats x) {

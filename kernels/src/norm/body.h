@@ -1,0 +1,102 @@
+// The kernels of nas/norm.h for one instruction set, that of the file that includes this.
+#pragma once
+
+#include "../lanes.h"
+#include "../writer.h"
+
+namespace {
+
+void norm(const nas::NormArgs& args) {
+  const float count = static_cast<float>(args.width);
+  const Writer write(args.y);
+  for (std::int64_t row = 0; row < args.rows; ++row) {
+    Floats sums = {};
+    each_vector(args.width, [&](std::int64_t i, std::int64_t lanes) {
+      Floats value = row_from(args.x, row, i, lanes);
+      if (args.residual != nullptr) value += floats_from(args.residual + row * args.residual_stride, i, lanes);
+      lanes == kLanes ? store(args.scratch + i, value) : store_some(args.scratch + i, value, lanes);
+      if (args.sum != nullptr) {
+        float* to = args.sum + row * args.sum_stride + i;
+        lanes == kLanes ? store(to, value) : store_some(to, value, lanes);
+      }
+      sums += kept(value, lanes);
+    });
+    const float mean = args.rms ? 0.0F : sum_of(sums) / count;
+    Floats squares = {};
+    each_vector(args.width, [&](std::int64_t i, std::int64_t lanes) {
+      const Floats off = kept(floats_from(args.scratch, i, lanes) - mean, lanes);
+      squares += off * off;
+    });
+    const float inverse = 1.0F / std::sqrt(sum_of(squares) / count + args.epsilon);
+    each_vector(args.width, [&](std::int64_t i, std::int64_t lanes) {
+      Floats value = (floats_from(args.scratch, i, lanes) - mean) * inverse;
+      if (args.gamma != nullptr) value *= floats_from(args.gamma, i, lanes);
+      if (args.beta != nullptr) value += floats_from(args.beta, i, lanes);
+      write(row, i, value, lanes);
+    });
+  }
+}
+
+void softmax(const nas::SoftmaxArgs& args) {
+  const Writer write(args.y);
+  for (std::int64_t row = 0; row < args.rows; ++row) {
+    const std::int64_t width = args.visible != nullptr ? args.visible[row] : args.width;
+    Floats largest = splat(-INFINITY);
+    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+      const Floats value = row_from(args.x, row, i, lanes) * args.scale;
+      lanes == kLanes ? store(args.scratch + i, value) : store_some(args.scratch + i, value, lanes);
+      const Floats seen = lanes == kLanes ? value : value + (kept(splat(1.0F), lanes) - 1.0F) * 1e38F;
+      largest = larger(seen, largest);
+    });
+    const float top = max_of(largest);
+    Floats sums = {};
+    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+      const Floats power = kept(exp_of_negative(floats_from(args.scratch, i, lanes) - top), lanes);
+      lanes == kLanes ? store(args.scratch + i, power) : store_some(args.scratch + i, power, lanes);
+      sums += power;
+    });
+    const float total = sum_of(sums);
+    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+      write(row, i, floats_from(args.scratch, i, lanes) / total, lanes);
+    });
+    for (std::int64_t i = width; i < args.width; ++i) write(row, i, Floats{}, 1);
+  }
+}
+
+// erf by formula 7.1.26 of Abramowitz and Stegun: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p x); its error is at
+// most 1.5e-7.
+inline Floats erf_of(Floats x) {
+  const Floats size = larger(x, -x);
+  const Floats t = 1.0F / (size * 0.3275911F + 1.0F);
+  Floats p = t * 1.061405429F - 1.453152027F;
+  p = p * t + 1.421413741F;
+  p = p * t - 0.284496736F;
+  p = p * t + 0.254829592F;
+  const Floats value = 1.0F - p * t * exp_of_negative(-(size * size));
+  return x < Floats{} ? -value : value;
+}
+
+inline Floats exp_of(Floats x) {
+  const Floats negative = exp_of_negative(x < Floats{} ? x : -x);
+  return x < Floats{} ? negative : 1.0F / negative;
+}
+
+void gelu(const float* x, std::int64_t count, float* y) {
+  each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
+    const Floats value = floats_from(x, i, lanes);
+    const Floats result = value * 0.5F * (erf_of(value * 0.70710678F) + 1.0F);
+    lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
+  });
+}
+
+void silu(const float* x, std::int64_t count, float* y) {
+  each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
+    const Floats value = floats_from(x, i, lanes);
+    const Floats result = value / (exp_of(-value) + 1.0F);
+    lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
+  });
+}
+
+}  // namespace
+
+#define NAS_NORM_KERNELS(level) {level, norm, softmax, gelu, silu}
