@@ -38,9 +38,18 @@ template <typename Vector>
 // The first `count` lanes; the others are zero.
 template <typename Vector>
 [[maybe_unused]] inline Vector load_some(const void* p, std::int64_t count) {
+#if defined(__AVX512F__)
+  const __mmask16 mask = static_cast<__mmask16>((1U << count) - 1U);
+  if constexpr (sizeof(Vector) == 64) {
+    return reinterpret_cast<Vector>(_mm512_maskz_loadu_epi32(mask, p));
+  } else {
+    return reinterpret_cast<Vector>(_mm_maskz_loadu_epi8(mask, p));
+  }
+#else
   Vector v = {};
   std::memcpy(&v, p, static_cast<std::size_t>(count) * (sizeof v / kLanes));
   return v;
+#endif
 }
 
 template <typename Vector>
@@ -50,11 +59,34 @@ template <typename Vector>
 
 template <typename Vector>
 [[maybe_unused]] inline void store_some(void* p, const Vector& v, std::int64_t count) {
+#if defined(__AVX512F__)
+  const __mmask16 mask = static_cast<__mmask16>((1U << count) - 1U);
+  if constexpr (sizeof(Vector) == 64) {
+    _mm512_mask_storeu_epi32(p, mask, reinterpret_cast<__m512i>(v));
+  } else {
+    _mm_mask_storeu_epi8(p, mask, reinterpret_cast<__m128i>(v));
+  }
+#else
   std::memcpy(p, &v, static_cast<std::size_t>(count) * (sizeof v / kLanes));
+#endif
 }
 
-[[maybe_unused]] inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
-[[maybe_unused]] inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+// The second where either is NaN, as x86's own instructions have it.
+[[maybe_unused]] inline Floats smaller(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+[[maybe_unused]] inline Floats larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
 
 // One rounding.
 [[maybe_unused]] inline Floats fused(Floats a, Floats b, Floats c) {
@@ -159,33 +191,47 @@ template <typename Body>
 // --- Sums and maxima over lanes, always in the same order.
 
 [[maybe_unused]] inline float sum_of(Floats x) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(x);
+  const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1));
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), upper);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
   float half[8];
   for (int i = 0; i < 8; ++i) half[i] = x[i] + x[i + 8];
   for (int width = 4; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) half[i] = half[i] + half[i + width];
   }
   return half[0];
+#endif
 }
 
 [[maybe_unused]] inline float max_of(Floats x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x));
+#else
   float largest = x[0];
   for (int i = 1; i < 16; ++i) largest = x[i] > largest ? x[i] : largest;
   return largest;
+#endif
 }
 
-// exp(x) for x <= 0, at most 1.2 units in the last place off; 0 below -87. x less a multiple of ln 2, whose first part
-// has few enough bits for an exact product (Cody and Waite), in a polynomial fitted for the least largest error.
+// exp(x) for x <= 0, at most 1.2 units in the last place off; 0 below -87. x less a multiple of ln 2 (in two parts), in a
+// polynomial fitted for the least largest error.
 [[maybe_unused]] inline Floats exp_of_negative(Floats x) {
   const Floats bounded = larger(x, splat(-87.0F));
-  const Ints power = rounded(bounded * 1.44269504F);
-  const Floats n = __builtin_convertvector(power, Floats);
-  const Floats r = (bounded - n * 0.693145752F) - n * 1.42860677e-6F;
-  Floats p = r * 1.38143204e-3F + 8.36885109e-3F;
-  p = p * r + 4.16684011e-2F;
-  p = p * r + 1.66665195e-1F;
-  p = p * r + 4.99999934e-1F;
-  p = p * r + 1.0F;
-  p = p * r + 1.0F;
+  const Floats shifted = fused(bounded, splat(1.44269504F), splat(12582912.0F));
+  const Ints power = reinterpret_cast<Ints>(shifted) - 0x4B400000;
+  const Floats n = shifted - 12582912.0F;
+  const Floats r = fused(n, splat(-1.42860677e-6F), fused(n, splat(-0.693145752F), bounded));
+  Floats p = fused(r, splat(1.38143204e-3F), splat(8.36885109e-3F));
+  p = fused(p, r, splat(4.16684011e-2F));
+  p = fused(p, r, splat(1.66665195e-1F));
+  p = fused(p, r, splat(4.99999934e-1F));
+  p = fused(p, r, splat(1.0F));
+  p = fused(p, r, splat(1.0F));
   const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + (power << 23));
   return x < splat(-87.0F) ? Floats{} : scaled;
 }

@@ -15,7 +15,7 @@ case $($compiler -dumpmachine) in
   aarch64*) architecture=aarch64 ;;
   *) architecture=other ;;
 esac
-common="-std=c++17 -O3 -Wall -Wextra -Werror -Wno-psabi -Wno-maybe-uninitialized -ffp-contract=off -Iinclude $flags"
+common="-std=c++17 -O3 -Wall -Wextra -Werror -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized -ffp-contract=off -Iinclude $flags"
 newest=$(find include src tests -name '*.h' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
 jobs=()
 objects=()

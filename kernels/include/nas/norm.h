@@ -61,9 +61,9 @@ struct NormKernels {
   Level level;
   void (*norm)(const NormArgs& args);
   void (*softmax)(const SoftmaxArgs& args);
-  // y[i] = x[i] / 2 * (1 + erf(x[i] / sqrt(2))), at most 2e-7 * max(1, |x|) off; y may be x.
+  // y[i] = x[i] / 2 * (1 + erf(x[i] / sqrt(2))), at most 4e-6 * max(1, |x|) off; y may be x.
   void (*gelu)(const float* x, std::int64_t count, float* y);
-  // y[i] = x[i] / (1 + exp(-x[i])); y may be x.
+  // y[i] = x[i] / (1 + exp(-x[i])), at most 3e-7 * max(1, |x|) off; y may be x.
   void (*silu)(const float* x, std::int64_t count, float* y);
 };
 
