@@ -53,8 +53,24 @@ std::size_t packed_bytes(int64_t n, int64_t k) {
 
 // 16 columns of four k, where all are inside.
 inline void pack_step(const int8_t* w, int64_t stride_n, int64_t stride_k, int8_t* out) {
-  for (int j = 0; j < 16; ++j) {
-    for (int i = 0; i < 4; ++i) out[4 * j + i] = w[j * stride_n + i * stride_k];
+  if (stride_k == 1) {
+    for (int j = 0; j < 16; ++j) std::memcpy(out + 4 * j, w + j * stride_n, 4);
+  } else if (stride_n == 1) {
+    __m128i rows[4];
+    for (int i = 0; i < 4; ++i) rows[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w + i * stride_k));
+    const __m128i low01 = _mm_unpacklo_epi8(rows[0], rows[1]);
+    const __m128i high01 = _mm_unpackhi_epi8(rows[0], rows[1]);
+    const __m128i low23 = _mm_unpacklo_epi8(rows[2], rows[3]);
+    const __m128i high23 = _mm_unpackhi_epi8(rows[2], rows[3]);
+    __m128i* to = reinterpret_cast<__m128i*>(out);
+    _mm_storeu_si128(to, _mm_unpacklo_epi16(low01, low23));
+    _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(low01, low23));
+    _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high01, high23));
+    _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(high01, high23));
+  } else {
+    for (int j = 0; j < 16; ++j) {
+      for (int i = 0; i < 4; ++i) out[4 * j + i] = w[j * stride_n + i * stride_k];
+    }
   }
 }
 
