@@ -6,12 +6,14 @@ namespace nas_test {
 void attention_tests();
 void elementwise_tests();
 void gemm_tests();
+void int4_tests();
 void norm_tests();
 }  // namespace nas_test
 
 int main() {
   nas_test::gemm_tests();
   nas_test::elementwise_tests();
+  nas_test::int4_tests();
   nas_test::norm_tests();
   nas_test::attention_tests();
   const nas_test::Counts& counts = nas_test::counts();
