@@ -22,7 +22,7 @@ const ElementwiseKernels& elementwise_kernels(Level level) {
     case Level::avx512:
       return elementwise_avx512;
     case Level::avx512_vnni:
-      return cpu_features().avx512_vbmi ? elementwise_avx512_vbmi : elementwise_avx512;
+      return cpu_features().avx512vbmi ? elementwise_avx512_vbmi : elementwise_avx512;
 #elif defined(__aarch64__)
     case Level::neon:
     case Level::neondot:

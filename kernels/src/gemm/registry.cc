@@ -8,6 +8,17 @@ const GemmKernel& gemm_kernel(Level level) {
 #if defined(__x86_64__)
     case Level::avx512_vnni:
       return gemm_u8s8s32_6x64x4_avx512vnni;
+    case Level::avx2:
+    case Level::avx_vnni:
+    case Level::avx512:
+      return gemm_u8s8s32_4x24x2_avx2;
+#elif defined(__aarch64__)
+    case Level::neon:
+      return gemm_u8s8s32_4x16x1_neon;
+    case Level::neondot:
+      return gemm_u8s8s32_4x16x4_neondot;
+    case Level::neoni8mm:
+      return gemm_u8s8s32_4x16x8_neoni8mm;
 #endif
     default:
       return gemm_u8s8s32_portable;
