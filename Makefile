@@ -1,5 +1,6 @@
 # make search [ARGS="data=cifar10 data.path=..."]   install, compile and search
 # make test   [ARGS="-k store"]                      install with the tools of tests and run them
+# make bench-kernels [ARGS="vit_tiny"]              compare our kernels with ONNX Runtime, see CONTRIBUTING.md
 # make lint | lock | wheel | clean | help
 PYTHON ?= python3
 ARGS ?=
@@ -15,7 +16,7 @@ LOCKED := pyproject.toml constraints.txt
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -49,6 +50,16 @@ kernels-test-aarch64:
 	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
 kernels-test-sanitized:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
+
+# The native runtime against ONNX Runtime and, after "pip install hwnas[bench]", OpenVINO; see scripts/bench_kernels.py.
+bench-kernels: $(VENV)/.installed-dev
+	@$(BIN)/python scripts/bench_kernels.py $(ARGS)
+
+# GMAC/s of the products and microseconds of the rest, on every level that this machine has, without Python.
+bench-products:
+	@for part in src/gemm/bench.cc src/int4/bench.cc tests/bench_vectors.cc; do \
+	  program=build/kernels-$$(echo $$part | tr / _); \
+	  kernels/tools/build.sh $$program "$(CXX)" "" $$part && $$program || exit 1; done
 
 wheel: $(VENV)/.installed-dev
 	@$(PIP) wheel --no-deps --build-constraint constraints.txt --wheel-dir dist .
