@@ -45,8 +45,8 @@ REPOSITORY = Path(__file__).parents[1]
 EXPERIMENT = REPOSITORY / "experiments" / "20261124_native_kernels"
 SAMPLED = {"convnet_k3": 10, "convnet_k57": 10, "transformer_10": 10}
 WITHOUT_MODEL = {
-    "decoder_token": "the native planner has no MatMulNBits and no attention with a cache yet; make bench-products times "
-    "the kernels",
+    "decoder_token": "the native planner has no MatMulNBits and no attention with a cache (make bench-products times "
+    "their kernels)",
     "aarch64_instructions": "there is no program for aarch64 yet that loads a planned model",
 }
 KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL)

@@ -131,7 +131,7 @@ class TransformerBlock(nn.Module):
         joint = self.qkv(self.norm1(x)).reshape(1, self.tokens, 3 * self.heads, self.size).transpose(1, 2)
         query, key, value = joint.split((self.heads, self.heads, self.heads), dim=1)
         scores = torch.matmul(query * self.size**-0.5, key.transpose(-2, -1))
-        if self.mask is not None:
+        if isinstance(self.mask, Tensor):
             scores = scores + self.mask
         mixed = torch.matmul(torch.softmax(scores, dim=-1), value)
         x = x + self.out(mixed.transpose(1, 2).reshape(self.tokens, self.heads * self.size))
