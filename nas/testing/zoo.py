@@ -72,15 +72,15 @@ def _bottlenecks(stem: int, stem_stride: int, rows: tuple[tuple[int, ...], ...],
 
 def mobilenet_v2(small: bool) -> nn.Module:
     """MobileNetV2 of width 1 (Sandler et al. 2018, table 2); ``small`` keeps the first two strides at 1."""
-    rows = ((1, 16, 1, 1, 3), (6, 24, 2, 1 if small else 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3))
-    rows += ((6, 96, 3, 1, 3), (6, 160, 3, 2, 3), (6, 320, 1, 1, 3))
+    first = ((1, 16, 1, 1, 3), (6, 24, 2, 1 if small else 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3))
+    rows = (*first, (6, 96, 3, 1, 3), (6, 160, 3, 2, 3), (6, 320, 1, 1, 3))
     return _bottlenecks(32, 1 if small else 2, rows, 10 if small else 1000)
 
 
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0: B0 (Tan and Le 2019, table 1) without squeeze-and-excite, with ReLU6."""
-    rows = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3))
-    rows += ((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+    first = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3))
+    rows = (*first, (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
     return _bottlenecks(32, 2, rows, 1000)
 
 
