@@ -1,5 +1,6 @@
 # make search [ARGS="data=cifar10 data.path=..."]   install, compile and search
 # make test   [ARGS="-k store"]                      install with the tools of tests and run them
+# make bench-kernels [ARGS="vit_tiny"]              compare our kernels with ONNX Runtime, see CONTRIBUTING.md
 # make lint | lock | wheel | clean | help
 PYTHON ?= python3
 ARGS ?=
@@ -12,10 +13,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --root-user-action=ignore --no-compile --constraint constraints.txt --build-constraint constraints.txt
 # A stamp per set of extras; what is newer than a stamp makes its installation run again.
 LOCKED := pyproject.toml constraints.txt
-KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
+KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -39,6 +40,26 @@ lock:
 	@scripts/check_python.sh $(PYTHON)
 	$(call say,resolving the newest versions; this takes minutes)
 	@scripts/lock.sh $(PYTHON)
+
+# Programs of C++ alone: the tests of the kernels for this machine and, to be run by QEMU, for ARM.
+KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc)
+CXX_aarch64 := aarch64-linux-gnu-g++
+kernels-test-x86_64:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-fno-exceptions" $(KERNEL_TESTS)
+kernels-test-aarch64:
+	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
+kernels-test-sanitized:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
+
+# The native runtime against ONNX Runtime and, after "pip install hwnas[bench]", OpenVINO; see scripts/bench_kernels.py.
+bench-kernels: $(VENV)/.installed-dev
+	@$(BIN)/python scripts/bench_kernels.py $(ARGS)
+
+# GMAC/s of the products and microseconds of the rest, on every level that this machine has, without Python.
+bench-products:
+	@for part in src/gemm/bench.cc src/int4/bench.cc tests/bench_vectors.cc; do \
+	  program=build/kernels-$$(echo $$part | tr / _); \
+	  kernels/tools/build.sh $$program "$(CXX)" "" $$part && $$program || exit 1; done
 
 wheel: $(VENV)/.installed-dev
 	@$(PIP) wheel --no-deps --build-constraint constraints.txt --wheel-dir dist .

@@ -1,6 +1,7 @@
-"""Compiled from ``kernels/``: what this processor offers, and how fast one core of it is at most."""
+"""Compiled from ``kernels/``: runs planned models, says what this processor offers and how fast one core is at most."""
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,15 @@ def cpu_features() -> dict[str, bool]:
 def available_isas() -> list[str]:
     """Return the names that ``NAS_FORCE_ISA`` and :func:`dot_u8s8` take on this machine, slowest first.
 
-    ``portable`` is always there; x86_64 adds avx2, avx_vnni, avx512 and avx512_vnni, aarch64 adds neon and neondot.
+    ``portable`` is always there; x86_64 adds avx2, avx_vnni, avx512 and avx512_vnni, aarch64 adds neon,
+    neondot and neoni8mm.
+    """
+
+def chosen_isa() -> str:
+    """Return the name of the level that ``NAS_FORCE_ISA`` names, else of the best that this machine has.
+
+    Raises:
+        ValueError: ``NAS_FORCE_ISA`` names an ISA that is unknown or not available.
     """
 
 def measure_peaks(seconds: float) -> _MeasuredPeaks:
@@ -55,3 +64,49 @@ def dot_u8s8(a: NDArray[np.uint8], b: NDArray[np.int8], isa: str | None = None) 
         ValueError: lengths differ, or the ISA is unknown or not available.
         TypeError: another dtype, or not contiguous.
     """
+
+class Program:
+    """A planned model, its weights packed for the kernels that were chosen when it was made.
+
+    Args:
+        plan: binary form that ``nas.runtime.plan.program.Program.to_bytes`` writes.
+        isa: highest level whose kernels are allowed; None takes ``NAS_FORCE_ISA`` or the best.
+
+    Raises:
+        ValueError: the bytes are damaged, or the ISA is unknown or not available.
+    """
+
+    def __init__(self, plan: bytes, isa: str | None = None) -> None: ...
+    @property
+    def isa(self) -> str:
+        """Name of the level whose kernels were allowed."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for all tensors of one inference."""
+
+    @property
+    def inputs(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shape and type of each input of one inference."""
+
+    @property
+    def outputs(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shape and type of each output of one inference."""
+
+    @property
+    def steps(self) -> list[tuple[str, str, str, tuple[int, ...], str]]:
+        """Name, kind, kernel that runs, output shape and type of each operator, in their order."""
+
+    def run(self, inputs: Sequence[NDArray[Any]], batch: int = 1) -> list[NDArray[Any]]:
+        """Run ``batch`` inferences one after the other and return the outputs; the GIL is released meanwhile.
+
+        Args:
+            inputs: contiguous, of the types in ``inputs``, ``batch`` times as long along the first axis.
+            batch: inferences.
+
+        Raises:
+            ValueError: another number, type or size of inputs.
+        """
+
+    def profile(self, inputs: Sequence[NDArray[Any]], warmup: int, runs: int) -> NDArray[np.float64]:
+        """Return the seconds of every operator in every counted run, shape ``(runs, operators)``."""

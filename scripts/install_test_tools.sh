@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Python, where it is missing: headless Chromium, to look at pages; an sshd, to
-# measure over ssh on loopback; QEMU's user mode and mmdebstrap, to run a model on an emulated Arm processor.
+# measure over ssh on loopback; QEMU's user mode and mmdebstrap, to run a model on an emulated Arm processor; a compiler
+# for Arm, whose kernels run there.
 #
 # Debian's packages, as root or by sudo without a password. Where that cannot be, says what is missing and lets the tests
 # skip what needs it; with CI=true a missing tool fails instead.
@@ -12,7 +13,8 @@ tools='chromium chromium
 ssh openssh-client
 sshd openssh-server
 qemu-aarch64 qemu-user
-mmdebstrap mmdebstrap'
+mmdebstrap mmdebstrap
+aarch64-linux-gnu-g++ g++-aarch64-linux-gnu'
 PATH=$PATH:/usr/sbin # where sshd lies
 
 # The file system of an emulated Arm processor, where it can be made; tests that need it say so when it is missing.

@@ -56,11 +56,16 @@ nb::tuple dot_u8s8(const Vector<std::uint8_t>& a, const Vector<std::int8_t>& b, 
 
 }  // namespace
 
+void bind_program(nb::module_& m);
+
 NB_MODULE(_kernels, m) {
-  m.doc() = "What this processor offers, and how fast one core of it is at most.";
+  m.doc() = "Runs planned models, and says what this processor offers and how fast one core of it is at most.";
   m.def("cpu_features", &cpu_features, "Return which vector extensions this machine's processor and kernel offer.");
   m.def("available_isas", &nas::available_isas, "Return the names that NAS_FORCE_ISA takes here, slowest first.");
+  m.def("chosen_isa", [] { return std::string(nas::chosen_isa().name); },
+        "Return the name of the level that NAS_FORCE_ISA names, else of the best.");
   m.def("measure_peaks", &measure_peaks, "seconds"_a, "Measure the upper bounds of one core.");
   m.def("dot_u8s8", &dot_u8s8, "a"_a.noconvert(), "b"_a.noconvert(), "isa"_a = nb::none(),
         "Return the exact dot product and the name of the ISA whose kernel computed it.");
+  bind_program(m);
 }

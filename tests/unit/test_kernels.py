@@ -15,7 +15,7 @@ from nas import _kernels
 CPUINFO = Path("/proc/cpuinfo")
 LENGTHS = (0, 1, 15, 16, 31, 32, 63, 64, 65, 127, 1000, 32_768, 32_769, 100_003)
 # Which int8 kernel a level runs: its own, or the best of a lower level.
-INT8_KERNEL = {"avx512": "avx2"}
+INT8_KERNEL = {"avx512": "avx2", "neoni8mm": "neondot"}
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ struct Features {
   bool avx512f = false;
   bool avx512bw = false;
   bool avx512vl = false;
+  bool avx512vbmi = false;
   bool avx512_vnni = false;
   bool avx512_bf16 = false;
   bool amx_int8 = false;

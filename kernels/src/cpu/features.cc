@@ -39,6 +39,7 @@ Features detect() {
   found.avx512f = zmm && bit(b, 16);
   found.avx512bw = zmm && bit(b, 30);
   found.avx512vl = zmm && bit(b, 31);
+  found.avx512vbmi = zmm && bit(c, 1);
   found.avx512_vnni = zmm && bit(c, 11);
   found.amx_int8 = tiles && bit(d, 25);
   if (highest_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
@@ -84,6 +85,7 @@ std::vector<std::pair<std::string, bool>> named_cpu_features() {
           {"avx512f", f.avx512f},
           {"avx512bw", f.avx512bw},
           {"avx512vl", f.avx512vl},
+          {"avx512vbmi", f.avx512vbmi},
           {"avx512_vnni", f.avx512_vnni},
           {"avx512_bf16", f.avx512_bf16},
           {"amx_int8", f.amx_int8}};

@@ -1,0 +1,50 @@
+// Attention with scores and values in 8 bits: softmax(scale * q k') v per head, grouped key/value heads, causal or not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "nas/level.h"
+#include "nas/norm.h"
+
+namespace nas {
+
+// A tensor of (tokens, heads, head_dim) in any order of the first two: element (t, h, d) lies at data[t * token + h * head + d].
+struct HeadsView {
+  const float* data = nullptr;
+  std::int64_t token = 0;
+  std::int64_t head = 0;
+};
+
+// Query i sees keys 0..past + i with `causal`, else all; past = keys - queries counts the keys that stood in the cache.
+// `heads` is a multiple of `kv_heads`: query head h reads key/value head h / (heads / kv_heads).
+//
+// With 4 queries or more: each query and each key is rounded to 8 bits with a scale of its own (largest magnitude 127), each
+// channel of the values likewise, exp(score - largest score) to 0..255; products are summed exactly. With fewer, which is
+// what a decoder does per token, everything is float: reading the cache is the cost then.
+struct AttentionArgs {
+  std::int64_t queries = 0;
+  std::int64_t keys = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  HeadsView q, k, v;
+  float scale = 1.0F;
+  bool causal = false;
+  Output y;  // element (t, h, d) at t * y.stride + h * head_dim + d
+  void* scratch = nullptr;  // attention_scratch_bytes, aligned to 64 bytes
+};
+
+struct AttentionKernels {
+  Level level;
+  void (*attention)(const AttentionArgs& args, Level gemm_level);
+};
+
+const AttentionKernels& attention_kernels(Level level);
+
+std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level);
+
+// Runs the level's kernels, its gemm among them.
+void attention(const AttentionArgs& args, Level level);
+
+}  // namespace nas

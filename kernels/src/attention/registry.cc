@@ -1,0 +1,39 @@
+// Which kernels a level runs.
+#include "layout.h"
+
+namespace nas {
+
+extern const AttentionKernels attention_portable;
+#if defined(__x86_64__)
+extern const AttentionKernels attention_avx2, attention_avx512;
+#elif defined(__aarch64__)
+extern const AttentionKernels attention_neon;
+#endif
+
+const AttentionKernels& attention_kernels(Level level) {
+  switch (level) {
+#if defined(__x86_64__)
+    case Level::avx2:
+    case Level::avx_vnni:
+      return attention_avx2;
+    case Level::avx512:
+    case Level::avx512_vnni:
+      return attention_avx512;
+#elif defined(__aarch64__)
+    case Level::neon:
+    case Level::neondot:
+    case Level::neoni8mm:
+      return attention_neon;
+#endif
+    default:
+      return attention_portable;
+  }
+}
+
+std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level) {
+  return divide_scratch(args, gemm_kernel(level), nullptr).bytes;
+}
+
+void attention(const AttentionArgs& args, Level level) { attention_kernels(level).attention(args, level); }
+
+}  // namespace nas

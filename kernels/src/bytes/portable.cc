@@ -1,0 +1,7 @@
+#include "body.h"
+
+namespace nas {
+
+const ByteKernels byte_kernels_portable = {"portable", quantize_all, quantize_planes, dequantize, table, lookup, add, multiply, mean};
+
+}  // namespace nas

@@ -1,0 +1,115 @@
+// conv_f32 with AVX2 and FMA: 4 pixels by 16 outputs, or 16 channels of a depthwise window.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "../real/unary.h"
+#include "conv.h"
+#include "packed.h"
+
+namespace nas {
+namespace {
+
+class ConvAvx2 final : public ConvF32 {
+ public:
+  explicit ConvAvx2(const ConvF32Params& params)
+      : s_(params.shape), code_(params.activation), alpha_(params.alpha), beta_(params.beta) {
+    deep_ = s_.depthwise();
+    columns_ = (s_.outputs + 15) / 16 * 16;
+    depth_ = s_.group_channels();
+    taps_ = s_.kernel_h * s_.kernel_w;
+    frame_w_ = s_.width + s_.pad_left + s_.pad_right;
+    frame_h_ = s_.height + s_.pad_top + s_.pad_bottom;
+    // Depthwise windows are read 16 channels at a time, so their frame has that many.
+    frame_c_ = deep_ ? columns_ : s_.channels;
+    weights_ = Aligned<float>(std::size_t(taps_) * depth_ * columns_);
+    bias_ = Aligned<float>(columns_);
+    for (int output = 0; output < s_.outputs; ++output) {
+      bias_[output] = params.bias[output];
+      for (int k = 0; k < taps_ * depth_; ++k) {
+        weights_[(std::size_t(output / 16) * taps_ * depth_ + k) * 16 + output % 16] =
+            params.weights[std::size_t(output) * taps_ * depth_ + k];
+      }
+    }
+  }
+
+  const char* kernel() const override { return deep_ ? "depthwise_f32_1x16_avx2" : "conv_f32_4x16_avx2"; }
+  std::size_t scratch_bytes() const override {
+    return (std::size_t(frame_w_) * frame_h_ * frame_c_ + 16) * sizeof(float);
+  }
+
+  void run(const float* input, float* output, std::uint8_t* scratch) const override {
+    float* frame = reinterpret_cast<float*>(scratch);
+    for (int n = 0; n < s_.batch; ++n) {
+      fill(input + std::size_t(n) * s_.height * s_.width * s_.channels, frame);
+      for (int y = 0; y < s_.out_height; ++y) {
+        for (int first = 0; first < columns_; first += 16) {
+          float* out = output + (std::size_t(n) * s_.out_height + y) * s_.out_width * s_.outputs + first;
+          const float* from = frame + std::size_t(y) * s_.stride_h * frame_w_ * frame_c_ + (deep_ ? first : 0);
+          int x = 0;
+          for (; x + 4 <= s_.out_width; x += 4) tile<4>(from, out, x, first);
+          for (; x < s_.out_width; ++x) tile<1>(from, out, x, first);
+        }
+      }
+    }
+  }
+
+ private:
+  void fill(const float* input, float* frame) const {
+    std::memset(frame, 0, std::size_t(frame_w_) * frame_h_ * frame_c_ * sizeof(float));
+    for (int y = 0; y < s_.height; ++y) {
+      float* to = frame + (std::size_t(y + s_.pad_top) * frame_w_ + s_.pad_left) * frame_c_;
+      for (int x = 0; x < s_.width; ++x, input += s_.channels, to += frame_c_) {
+        std::memcpy(to, input, s_.channels * sizeof(float));
+      }
+    }
+  }
+
+  template <int ROWS>
+  void tile(const float* from, float* out, int x, int first) const {
+    const std::ptrdiff_t step = std::ptrdiff_t(s_.stride_w) * frame_c_;
+    const float* weights = weights_ + std::size_t(first / 16) * taps_ * depth_ * 16;
+    __m256 sums[ROWS][2];
+    for (int r = 0; r < ROWS; ++r) {
+      sums[r][0] = _mm256_load_ps(bias_ + first);
+      sums[r][1] = _mm256_load_ps(bias_ + first + 8);
+    }
+    for (int k = 0; k < taps_; ++k) {
+      const float* at = from + (std::size_t(k / s_.kernel_w) * frame_w_ + k % s_.kernel_w) * frame_c_ + x * step;
+      for (int c = 0; c < depth_; ++c, weights += 16) {
+        const __m256 low = _mm256_load_ps(weights), high = _mm256_load_ps(weights + 8);
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; ++r) {
+          const float* pixel = at + r * step + c;
+          const __m256 a = deep_ ? _mm256_loadu_ps(pixel) : _mm256_set1_ps(*pixel);
+          const __m256 b = deep_ ? _mm256_loadu_ps(pixel + 8) : a;
+          sums[r][0] = _mm256_fmadd_ps(a, low, sums[r][0]);
+          sums[r][1] = _mm256_fmadd_ps(b, high, sums[r][1]);
+        }
+      }
+    }
+    const int left = s_.outputs - first < 16 ? s_.outputs - first : 16;
+    for (int r = 0; r < ROWS; ++r) {
+      alignas(32) float kept[16];
+      _mm256_store_ps(kept, sums[r][0]);
+      _mm256_store_ps(kept + 8, sums[r][1]);
+      float* to = out + std::size_t(x + r) * s_.outputs;
+      for (int c = 0; c < left; ++c) to[c] = unary(code_, alpha_, beta_, kept[c]);
+    }
+  }
+
+  ConvShape s_;
+  int code_;
+  float alpha_, beta_;
+  bool deep_;
+  int columns_, depth_, taps_, frame_w_, frame_h_, frame_c_;
+  Aligned<float> weights_, bias_;
+};
+
+}  // namespace
+
+ConvF32* conv_f32_avx2(const ConvF32Params& params) {
+  return params.shape.groups == 1 || params.shape.depthwise() ? new ConvAvx2(params) : nullptr;
+}
+
+}  // namespace nas

@@ -1,0 +1,316 @@
+// conv_f32 with AVX-512: the dense form in tiles of up to 12 pixels by up to 64 outputs, the depthwise form 4 pixels by
+// 16 channels. Direct, channels last; only a map with padding is copied, once, into a frame of zeros.
+#include <immintrin.h>
+
+#include <cstring>
+#include <utility>
+
+#include "../real/unary.h"
+#include "conv.h"
+#include "packed.h"
+
+namespace nas {
+namespace {
+
+struct Activation {
+  int code;
+  float alpha, beta;
+};
+
+// exp by a polynomial of degree 6 on |x| <= ln 2 / 2 (relative error below 2e-7), clamped where float32 ends.
+inline __m512 exponential(__m512 x) {
+  x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0F)), _mm512_set1_ps(88.0F));
+  const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), 8);
+  __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375F), x);
+  rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4F), rest);
+  __m512 sum = _mm512_set1_ps(1.0F / 720);
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 120));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 24));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 6));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.5F));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F));
+  return _mm512_scalef_ps(sum, whole);
+}
+
+inline __m512 activated(__m512 x, const Activation& activation) {
+  const __m512 one = _mm512_set1_ps(1.0F), none = _mm512_setzero_ps();
+  switch (activation.code) {
+    case kClip:
+      return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(activation.alpha)), _mm512_set1_ps(activation.beta));
+    case kHardSwish: {
+      const __m512 gate = _mm512_add_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.0F / 6.0F)), _mm512_set1_ps(0.5F));
+      return _mm512_mul_ps(x, _mm512_min_ps(_mm512_max_ps(gate, none), one));
+    }
+    case kSiLU:
+    case kSigmoid: {
+      const __m512 below = _mm512_add_ps(one, exponential(_mm512_sub_ps(none, x)));
+      return _mm512_div_ps(activation.code == kSiLU ? x : one, below);
+    }
+    default:
+      return x;
+  }
+}
+
+inline bool has_vector_form(int code) {
+  return code == kNone || code == kIdentity || code == kClip || code == kHardSwish || code == kSiLU || code == kSigmoid;
+}
+
+inline __mmask16 first_floats(int count) { return count >= 16 ? 0xFFFF : static_cast<__mmask16>((1U << count) - 1); }
+
+struct Tile {
+  const float* a;
+  std::ptrdiff_t lda, pitch;
+  int rows, depth;
+  const float* b;
+  const float* bias;
+  float* out;
+  std::ptrdiff_t ldo;
+  int columns;
+  Activation activation;
+};
+
+template <int MR, int NV>
+void tile(const Tile& t) {
+  __m512 sums[MR][NV];
+#pragma GCC unroll 4
+  for (int v = 0; v < NV; ++v) {
+#pragma GCC unroll 12
+    for (int r = 0; r < MR; ++r) sums[r][v] = _mm512_load_ps(t.bias + 16 * v);
+  }
+  const float* b = t.b;
+  const float* row = t.a;
+  const std::ptrdiff_t lda = t.lda;
+  for (int ky = 0; ky < t.rows; ++ky, row += t.pitch) {
+    const float* a = row;
+    for (int k = 0; k < t.depth; ++k, ++a, b += 16 * NV) {
+      __m512 columns[NV];
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) columns[v] = _mm512_load_ps(b + 16 * v);
+#pragma GCC unroll 12
+      for (int r = 0; r < MR; ++r) {
+        const __m512 pixel = _mm512_set1_ps(a[r * lda]);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) sums[r][v] = _mm512_fmadd_ps(pixel, columns[v], sums[r][v]);
+      }
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < MR; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const __m512 value = activated(sums[r][v], t.activation);
+      const int left = t.columns - 16 * v;
+      if (left > 0) _mm512_mask_storeu_ps(t.out + r * t.ldo + 16 * v, first_floats(left), value);
+    }
+  }
+}
+
+using TileFn = void (*)(const Tile&);
+constexpr int kMostRows[5] = {0, 12, 12, 8, 6};
+
+template <int NV, int... MR>
+TileFn pick(int rows, std::integer_sequence<int, MR...>) {
+  TileFn found = nullptr;
+  ((MR + 1 == rows ? void(found = tile<MR + 1, NV>) : void()), ...);
+  return found;
+}
+
+TileFn tile_for(int rows, int vectors) {
+  switch (vectors) {
+    case 1:
+      return pick<1>(rows, std::make_integer_sequence<int, kMostRows[1]>{});
+    case 2:
+      return pick<2>(rows, std::make_integer_sequence<int, kMostRows[2]>{});
+    case 3:
+      return pick<3>(rows, std::make_integer_sequence<int, kMostRows[3]>{});
+    default:
+      return pick<4>(rows, std::make_integer_sequence<int, kMostRows[4]>{});
+  }
+}
+
+class Framed : public ConvF32 {
+ public:
+  explicit Framed(const ConvF32Params& params)
+      : s_(params.shape), activation_{params.activation, params.alpha, params.beta} {
+    framed_ = s_.pad_top + s_.pad_bottom + s_.pad_left + s_.pad_right > 0;
+    frame_w_ = s_.width + s_.pad_left + s_.pad_right;
+    frame_h_ = s_.height + s_.pad_top + s_.pad_bottom;
+    if (!has_vector_form(activation_.code)) {
+      after_ = activation_;
+      activation_.code = kNone;
+    }
+  }
+  std::size_t scratch_bytes() const override {
+    return framed_ ? (std::size_t(frame_w_) * frame_h_ * s_.channels + 16) * sizeof(float) : 0;
+  }
+  void run(const float* input, float* output, std::uint8_t* scratch) const override {
+    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
+    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.outputs;
+    for (int n = 0; n < s_.batch; ++n, input += image, output += out_image) {
+      const float* map = input;
+      if (framed_) {
+        frame(input, reinterpret_cast<float*>(scratch));
+        map = reinterpret_cast<float*>(scratch);
+      }
+      run_map(map, output);
+      for (std::size_t i = 0; after_.code != kNone && i < out_image; ++i) {
+        output[i] = unary(after_.code, after_.alpha, after_.beta, output[i]);
+      }
+    }
+  }
+
+ protected:
+  virtual void run_map(const float* map, float* output) const = 0;
+
+  std::ptrdiff_t pitch() const { return std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels; }
+
+  ConvShape s_;
+  Activation activation_, after_{kNone, 0.0F, 0.0F};
+
+ private:
+  void frame(const float* input, float* to) const {
+    const std::size_t row = std::size_t(frame_w_) * s_.channels, line = std::size_t(s_.width) * s_.channels;
+    const std::size_t left = std::size_t(s_.pad_left) * s_.channels, right = std::size_t(s_.pad_right) * s_.channels;
+    std::size_t gap = row * s_.pad_top + left;
+    for (int y = 0; y < s_.height; ++y) {
+      std::memset(to, 0, gap * sizeof(float));
+      to += gap;
+      std::memcpy(to, input, line * sizeof(float));
+      input += line;
+      to += line;
+      gap = right + left;
+    }
+    std::memset(to, 0, (right + row * s_.pad_bottom) * sizeof(float));
+  }
+
+  bool framed_;
+  int frame_w_, frame_h_;
+};
+
+class Dense final : public Framed {
+ public:
+  explicit Dense(const ConvF32Params& params) : Framed(params) {
+    depth_ = s_.kernel_w * s_.channels;
+    const int total = (s_.outputs + 15) / 16;
+    const std::size_t group = std::size_t(s_.kernel_h) * depth_ * 16;
+    weights_ = Aligned<float>(group * total);
+    bias_ = Aligned<float>(std::size_t(16) * total);
+    for (int output = 0; output < s_.outputs; ++output) bias_[output] = params.bias[output];
+    for (int done = 0; done < total;) {
+      const int vectors = Panels::next_width(total - done, total);
+      float* packed = weights_ + group * done;
+      for (int column = 0; column < 16 * vectors && 16 * done + column < s_.outputs; ++column) {
+        const float* from = params.weights + std::size_t(16 * done + column) * s_.kernel_h * depth_;
+        for (std::size_t k = 0; k < std::size_t(s_.kernel_h) * depth_; ++k) packed[k * 16 * vectors + column] = from[k];
+      }
+      done += vectors;
+    }
+    flat_ = s_.kernel_h == 1 && s_.kernel_w == 1 && s_.stride_h == 1 && s_.stride_w == 1 && pitch() == std::ptrdiff_t(s_.width) * s_.channels && s_.pad_top + s_.pad_bottom == 0;
+  }
+  const char* kernel() const override { return "conv_f32_12x64_avx512"; }
+
+ private:
+  void run_map(const float* map, float* output) const override {
+    const int lines = flat_ ? 1 : s_.out_height, width = flat_ ? s_.height * s_.width : s_.out_width;
+    const int total = (s_.outputs + 15) / 16;
+    const std::size_t group = std::size_t(s_.kernel_h) * depth_ * 16;
+    Tile t{};
+    t.lda = std::ptrdiff_t(flat_ ? 1 : s_.stride_w) * s_.channels;
+    t.pitch = pitch();
+    t.rows = s_.kernel_h;
+    t.depth = depth_;
+    t.ldo = s_.outputs;
+    t.activation = activation_;
+    // Pieces of a long run that stay in the first-level cache while all panels pass.
+    const int piece = flat_ && std::int64_t(width) * depth_ > 6144 ? (6144 / depth_ > 24 ? 6144 / depth_ : 24) : width;
+    for (int y = 0; y < lines; ++y) {
+      for (int start = 0; start < width;) {
+        const int count = width - start < piece + 12 ? width - start : piece;
+        for (int done = 0; done < total;) {
+          const int vectors = Panels::next_width(total - done, total);
+          const int most = kMostRows[vectors] < count ? kMostRows[vectors] : count;
+          const int tiles = (count + most - 1) / most, rows = (count + tiles - 1) / tiles;
+          const TileFn run = tile_for(rows, vectors);
+          t.b = weights_ + group * done;
+          t.bias = bias_ + 16 * done;
+          t.columns = s_.outputs - 16 * done < 16 * vectors ? s_.outputs - 16 * done : 16 * vectors;
+          for (int i = 0; i < tiles; ++i) {
+            const int first = start + (i * rows < count - rows ? i * rows : count - rows);
+            t.a = map + std::ptrdiff_t(y) * s_.stride_h * t.pitch + first * t.lda;
+            t.out = output + (std::ptrdiff_t(y) * width + first) * s_.outputs + 16 * done;
+            run(t);
+          }
+          done += vectors;
+        }
+        start += count;
+      }
+    }
+  }
+
+  int depth_;
+  bool flat_;
+  Aligned<float> weights_, bias_;
+};
+
+class Depthwise final : public Framed {
+ public:
+  explicit Depthwise(const ConvF32Params& params) : Framed(params) {
+    blocks_ = (s_.channels + 15) / 16;
+    taps_ = s_.kernel_h * s_.kernel_w;
+    weights_ = Aligned<float>(std::size_t(16) * taps_ * blocks_);
+    bias_ = Aligned<float>(std::size_t(16) * blocks_);
+    for (int c = 0; c < s_.channels; ++c) {
+      bias_[c] = params.bias[c];
+      for (int k = 0; k < taps_; ++k) weights_[(std::size_t(c / 16) * taps_ + k) * 16 + c % 16] = params.weights[std::size_t(c) * taps_ + k];
+    }
+  }
+  const char* kernel() const override { return "depthwise_f32_4x16_avx512"; }
+
+ private:
+  void run_map(const float* map, float* output) const override {
+    for (int block = 0; block < blocks_; ++block) {
+      const __mmask16 mask = first_floats(s_.channels - 16 * block);
+      for (int y = 0; y < s_.out_height; ++y) {
+        const float* from = map + std::ptrdiff_t(y) * s_.stride_h * pitch() + 16 * block;
+        float* to = output + std::ptrdiff_t(y) * s_.out_width * s_.channels + 16 * block;
+        int x = 0;
+        for (; x + 4 <= s_.out_width; x += 4) pixels<4>(from, to, x, block, mask);
+        for (; x < s_.out_width; ++x) pixels<1>(from, to, x, block, mask);
+      }
+    }
+  }
+
+  template <int N>
+  void pixels(const float* from, float* to, int x, int block, __mmask16 mask) const {
+    const std::ptrdiff_t step = std::ptrdiff_t(s_.stride_w) * s_.channels;
+    const float* weights = weights_ + std::size_t(16) * taps_ * block;
+    __m512 sums[N];
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) sums[i] = _mm512_load_ps(bias_ + 16 * block);
+    for (int ky = 0; ky < s_.kernel_h; ++ky) {
+      const float* at = from + ky * pitch() + x * step;
+      for (int kx = 0; kx < s_.kernel_w; ++kx, at += s_.channels, weights += 16) {
+        const __m512 weight = _mm512_load_ps(weights);
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) sums[i] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, at + i * step), weight, sums[i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) {
+      _mm512_mask_storeu_ps(to + std::ptrdiff_t(x + i) * s_.channels, mask, activated(sums[i], activation_));
+    }
+  }
+
+  int blocks_, taps_;
+  Aligned<float> weights_, bias_;
+};
+
+}  // namespace
+
+ConvF32* conv_f32_avx512(const ConvF32Params& params) {
+  if (params.shape.depthwise()) return new Depthwise(params);
+  return params.shape.groups == 1 ? new Dense(params) : nullptr;
+}
+
+}  // namespace nas

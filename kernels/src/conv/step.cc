@@ -1,0 +1,126 @@
+#include "../execute/step.h"
+
+#include "../real/unary.h"
+#include "conv.h"
+
+namespace nas {
+namespace {
+
+constexpr std::int64_t kMostElements = std::int64_t{1} << 30;
+
+// Fills the shape from an operator whose first nine ints describe its window; false where anything does not fit.
+bool conv_shape_of(const OpView& view, const TensorRecord& in, const TensorRecord& out, ConvShape* shape) {
+  if (in.rank != 4 || out.rank != 4 || in.elements > kMostElements || out.elements > kMostElements) return false;
+  const auto& ints = view.op.ints;
+  for (int index = 0; index < 9; ++index) {
+    if (ints[index] < 0 || ints[index] > 65535) return false;
+  }
+  ConvShape& s = *shape;
+  s = {int(in.dims[0]),  int(in.dims[1]),  int(in.dims[2]),  int(in.dims[3]), int(out.dims[1]), int(out.dims[2]),
+       int(out.dims[3]), int(ints[0]),     int(ints[1]),     int(ints[2]),    int(ints[3]),     int(ints[4]),
+       int(ints[5]),     int(ints[6]),     int(ints[7]),     int(ints[8])};
+  if (s.kernel_h < 1 || s.kernel_w < 1 || s.stride_h < 1 || s.stride_w < 1 || s.groups < 1) return false;
+  if (s.channels % s.groups != 0 || s.outputs % s.groups != 0 || std::int64_t(out.dims[0]) != s.batch) return false;
+  const std::int64_t padded_h = std::int64_t(s.height) + s.pad_top + s.pad_bottom;
+  const std::int64_t padded_w = std::int64_t(s.width) + s.pad_left + s.pad_right;
+  if (padded_h * padded_w * s.channels > kMostElements) return false;
+  if (padded_h < s.kernel_h || padded_w < s.kernel_w) return false;
+  if ((padded_h - s.kernel_h) / s.stride_h + 1 != s.out_height) return false;
+  if ((padded_w - s.kernel_w) / s.stride_w + 1 != s.out_width) return false;
+  return std::int64_t(s.kernel_h) * s.kernel_w * s.group_channels() <= kMostElements / s.outputs;
+}
+
+bool holds(const ConstantRecord& constant, Dtype dtype, std::uint64_t elements) {
+  return constant.dtype == dtype && constant.elements == elements;
+}
+
+class StepU8 final : public Step {
+ public:
+  StepU8(const OpView& view, std::unique_ptr<ConvU8> conv)
+      : in_(view.input(0)), out_(view.output()), conv_(std::move(conv)) {}
+  void run(std::uint8_t* arena, std::uint8_t* scratch) const override {
+    conv_->run(arena + in_.offset, arena + out_.offset, scratch);
+  }
+  std::size_t scratch_bytes() const override { return conv_->scratch_bytes(); }
+  const char* kernel() const override { return conv_->kernel(); }
+
+ private:
+  TensorRecord in_, out_;
+  std::unique_ptr<ConvU8> conv_;
+};
+
+class StepF32 final : public Step {
+ public:
+  StepF32(const OpView& view, std::unique_ptr<ConvF32> conv)
+      : in_(view.input(0)), out_(view.output()), conv_(std::move(conv)) {}
+  void run(std::uint8_t* arena, std::uint8_t* scratch) const override {
+    conv_->run(at<float>(arena, in_), at<float>(arena, out_), scratch);
+  }
+  std::size_t scratch_bytes() const override { return conv_->scratch_bytes(); }
+  const char* kernel() const override { return conv_->kernel(); }
+
+ private:
+  TensorRecord in_, out_;
+  std::unique_ptr<ConvF32> conv_;
+};
+
+}  // namespace
+
+StepPtr make_conv_u8(const OpView& view) {
+  if (!view.counts(1, 1, 3, 11, 0)) return nullptr;
+  const TensorRecord &in = view.input(0), &out = view.output();
+  ConvU8Params params{};
+  if (!is(in, Dtype::kU8) || !(is(out, Dtype::kU8) || is(out, Dtype::kF32))) return nullptr;
+  if (!conv_shape_of(view, in, out, &params.shape)) return nullptr;
+  const ConvShape& shape = params.shape;
+  const std::uint64_t outputs = std::uint64_t(shape.outputs);
+  if (!holds(view.constant(0), Dtype::kS8, outputs * shape.taps())) return nullptr;
+  if (!holds(view.constant(1), Dtype::kI32, outputs) || !holds(view.constant(2), Dtype::kF32, outputs)) return nullptr;
+  const std::int64_t zero_in = view.op.ints[9], zero_out = view.op.ints[10];
+  if (zero_in < 0 || zero_in > 255 || zero_out < 0 || zero_out > 255) return nullptr;
+  params.weights = values<std::int8_t>(view.constant(0));
+  params.bias = values<std::int32_t>(view.constant(1));
+  params.multiplier = values<float>(view.constant(2));
+  params.zero_in = std::int32_t(zero_in);
+  params.zero_out = std::int32_t(zero_out);
+  params.float_out = is(out, Dtype::kF32);
+  std::unique_ptr<ConvU8> conv;
+#if defined(__x86_64__)
+  if (view.isa >= IsaClass::kAvx512Vnni) {
+    conv.reset(depthwise3x3_u8_avx512vnni(params));
+    if (conv == nullptr) conv.reset(depthwise_u8_avx512vnni(params));
+    if (conv == nullptr) conv.reset(conv_u8_avx512vnni(params));
+  } else if (view.isa >= IsaClass::kAvx2) {
+    conv.reset(depthwise_u8_avx2(params));
+    if (conv == nullptr) conv.reset(conv_u8_avx2(params));
+  }
+#endif
+  if (conv == nullptr) conv.reset(conv_u8_portable(params));
+  return StepPtr(new StepU8(view, std::move(conv)));
+}
+
+StepPtr make_conv_f32(const OpView& view) {
+  if (!view.counts(1, 1, 2, 10, 2)) return nullptr;
+  const TensorRecord &in = view.input(0), &out = view.output();
+  ConvF32Params params{};
+  if (!is(in, Dtype::kF32) || !is(out, Dtype::kF32) || !conv_shape_of(view, in, out, &params.shape)) return nullptr;
+  const ConvShape& shape = params.shape;
+  const std::uint64_t outputs = std::uint64_t(shape.outputs);
+  if (!holds(view.constant(0), Dtype::kF32, outputs * shape.taps())) return nullptr;
+  if (!holds(view.constant(1), Dtype::kF32, outputs)) return nullptr;
+  if (view.op.ints[9] < 0 || view.op.ints[9] >= kUnaries) return nullptr;
+  params.weights = values<float>(view.constant(0));
+  params.bias = values<float>(view.constant(1));
+  params.activation = int(view.op.ints[9]);
+  params.alpha = view.op.floats[0];
+  params.beta = view.op.floats[1];
+  std::unique_ptr<ConvF32> conv;
+#if defined(__x86_64__)
+  if (view.isa >= IsaClass::kAvx512Vnni) conv.reset(conv_f32_avx512(params));
+  if (view.isa == IsaClass::kAvx2) conv.reset(conv_f32_avx2(params));
+#endif
+  if (conv == nullptr) conv.reset(conv_f32_portable(params));
+  return StepPtr(new StepF32(view, std::move(conv)));
+}
+
+}  // namespace nas

@@ -1,0 +1,114 @@
+#include "nas/program.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "nas/cpu.h"
+#include "step.h"
+
+namespace nas {
+namespace {
+
+constexpr std::size_t kGuard = 256;  // bytes behind arena and scratch that kernels may read
+
+StepPtr make_step(const OpView& view) {
+  switch (view.op.kind) {
+    case Kind::kQuantize:
+      return make_quantize(view);
+    case Kind::kDequantize:
+      return make_dequantize(view);
+    case Kind::kTable:
+      return make_table(view);
+    case Kind::kConvU8:
+      return make_conv_u8(view);
+    case Kind::kAddU8:
+    case Kind::kMulU8:
+      return make_binary_u8(view);
+    case Kind::kMeanU8:
+      return make_mean_u8(view);
+    case Kind::kConvF32:
+      return make_conv_f32(view);
+    case Kind::kBinaryF32:
+      return make_binary_f32(view);
+    case Kind::kUnaryF32:
+      return make_unary_f32(view);
+    case Kind::kMeanF32:
+      return make_mean_f32(view);
+    case Kind::kTranspose:
+      return make_transpose(view);
+    case Kind::kPool:
+      return make_pool(view);
+    case Kind::kGather:
+      return make_gather(view);
+    case Kind::kWhere:
+      return make_where(view);
+    case Kind::kLookupF32:
+      return make_lookup(view);
+    case Kind::kMatmulF32:
+      return make_matmul_f32(view);
+    case Kind::kNormF32:
+      return make_norm_f32(view);
+    case Kind::kSoftmaxF32:
+      return make_softmax_f32(view);
+    case Kind::kSlice:
+      return make_slice(view);
+    case Kind::kConcat:
+      return make_concat(view);
+    case Kind::kConstant:
+      return make_constant(view);
+  }
+  return nullptr;
+}
+
+IsaClass class_of(const std::string& isa) {
+  // Every processor with VNNI has BW and VL too, but an emulator or a hypervisor may hide them.
+  const Features& cpu = cpu_features();
+  if (isa == "avx512_vnni" && cpu.avx512bw && cpu.avx512vl) return IsaClass::kAvx512Vnni;
+  if (isa == "avx2" || isa == "avx_vnni" || isa == "avx512" || isa == "avx512_vnni") return IsaClass::kAvx2;
+  return IsaClass::kPortable;
+}
+
+}  // namespace
+
+std::unique_ptr<Program> Program::make(Plan plan, const std::string& isa, std::string* error) {
+  std::unique_ptr<Program> program(new Program());
+  program->plan_ = std::move(plan);
+  const Plan& kept = program->plan_;
+  std::size_t scratch = 0;
+  for (const OpRecord& op : kept.ops) {
+    const OpView view{kept, op, class_of(isa)};
+    StepPtr step = make_step(view);
+    if (step == nullptr) {
+      *error = "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
+               ") has shapes, types or parameters that do not fit together";
+      return nullptr;
+    }
+    scratch = std::max(scratch, step->scratch_bytes());
+    program->steps_.push_back(std::move(step));
+  }
+  const auto rounded = [](std::size_t bytes) { return (bytes + kGuard + 63) / 64 * 64; };
+  program->arena_size_ = rounded(kept.arena_bytes);
+  program->scratch_size_ = rounded(scratch);
+  program->memory_.resize(program->arena_size_ + program->scratch_size_ + 64);
+  std::uint8_t* start = program->memory_.data();
+  program->arena_ = start + (64 - reinterpret_cast<std::uintptr_t>(start) % 64) % 64;
+  program->scratch_ = program->arena_ + program->arena_size_;
+  return program;
+}
+
+void Program::run() {
+  for (const auto& step : steps_) step->run(arena_, scratch_);
+}
+
+void Program::run_timed(double* seconds) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point before = Clock::now();
+  for (const auto& step : steps_) {
+    step->run(arena_, scratch_);
+    const Clock::time_point after = Clock::now();
+    *seconds++ = std::chrono::duration<double>(after - before).count();
+    before = after;
+  }
+}
+
+}  // namespace nas

@@ -1,0 +1,94 @@
+// What the makers of steps share: a checked view of one operator, and their declarations.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "nas/program.h"
+
+namespace nas {
+
+// ISAs in the order in which a later one includes an earlier one, as far as these kernels care.
+enum class IsaClass { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
+
+struct OpView {
+  const Plan& plan;
+  const OpRecord& op;
+  IsaClass isa;
+
+  const TensorRecord& input(std::size_t index) const { return plan.tensors[op.inputs[index]]; }
+  const TensorRecord& output(std::size_t index = 0) const { return plan.tensors[op.outputs[index]]; }
+  const ConstantRecord& constant(std::size_t index) const { return plan.constants[op.constants[index]]; }
+  bool counts(std::size_t inputs, std::size_t outputs, std::size_t constants, std::size_t ints,
+              std::size_t floats) const {
+    return op.inputs.size() == inputs && op.outputs.size() == outputs && op.constants.size() == constants &&
+           op.ints.size() == ints && op.floats.size() == floats;
+  }
+};
+
+template <typename T>
+const T* values(const ConstantRecord& constant) {
+  return reinterpret_cast<const T*>(constant.data);
+}
+
+using StepPtr = std::unique_ptr<Step>;
+
+// Each returns nullptr where the operator's record does not fit its kind.
+StepPtr make_quantize(const OpView& view);
+StepPtr make_dequantize(const OpView& view);
+StepPtr make_table(const OpView& view);
+StepPtr make_lookup(const OpView& view);
+StepPtr make_conv_u8(const OpView& view);
+StepPtr make_binary_u8(const OpView& view);
+StepPtr make_mean_u8(const OpView& view);
+StepPtr make_conv_f32(const OpView& view);
+StepPtr make_binary_f32(const OpView& view);
+StepPtr make_unary_f32(const OpView& view);
+StepPtr make_mean_f32(const OpView& view);
+StepPtr make_transpose(const OpView& view);
+StepPtr make_pool(const OpView& view);
+StepPtr make_gather(const OpView& view);
+StepPtr make_where(const OpView& view);
+StepPtr make_matmul_f32(const OpView& view);
+StepPtr make_norm_f32(const OpView& view);
+StepPtr make_softmax_f32(const OpView& view);
+StepPtr make_slice(const OpView& view);
+StepPtr make_concat(const OpView& view);
+StepPtr make_constant(const OpView& view);
+
+inline bool is(const TensorRecord& tensor, Dtype dtype) { return tensor.dtype == dtype; }
+inline bool same_shape(const TensorRecord& a, const TensorRecord& b) {
+  if (a.rank != b.rank) return false;
+  for (std::uint32_t axis = 0; axis < kMostAxes; ++axis) {
+    if (a.dims[axis] != b.dims[axis]) return false;
+  }
+  return true;
+}
+
+// A step whose body is a function of arena and scratch.
+template <typename Body>
+class BodyStep final : public Step {
+ public:
+  BodyStep(std::string kernel, std::size_t scratch, Body body)
+      : kernel_(std::move(kernel)), scratch_(scratch), body_(std::move(body)) {}
+  void run(std::uint8_t* arena, std::uint8_t* scratch) const override { body_(arena, scratch); }
+  std::size_t scratch_bytes() const override { return scratch_; }
+  const char* kernel() const override { return kernel_.c_str(); }
+
+ private:
+  std::string kernel_;
+  std::size_t scratch_;
+  Body body_;
+};
+
+template <typename Body>
+StepPtr step_of(std::string kernel, Body body, std::size_t scratch = 0) {
+  return StepPtr(new BodyStep<Body>(std::move(kernel), scratch, std::move(body)));
+}
+
+template <typename T>
+T* at(std::uint8_t* arena, const TensorRecord& tensor) {
+  return reinterpret_cast<T*>(arena + tensor.offset);
+}
+
+}  // namespace nas

@@ -1,0 +1,82 @@
+// What networks on tokens compute in float beside their products with weights.
+#include <algorithm>
+#include <cmath>
+
+#include "../execute/step.h"
+
+namespace nas {
+namespace {
+
+bool floats_of_one_shape(const TensorRecord& in, const TensorRecord& out) {
+  return is(in, Dtype::kF32) && is(out, Dtype::kF32) && same_shape(in, out) && in.rank > 0;
+}
+
+}  // namespace
+
+StepPtr make_matmul_f32(const OpView& view) {
+  if (!view.counts(2, 1, 0, 0, 0)) return nullptr;
+  const TensorRecord a = view.input(0), b = view.input(1), out = view.output();
+  if (!is(a, Dtype::kF32) || !is(b, Dtype::kF32) || !is(out, Dtype::kF32)) return nullptr;
+  if (a.rank < 2 || a.rank != b.rank || a.rank != out.rank) return nullptr;
+  std::size_t batch = 1;
+  for (std::uint32_t axis = 0; axis + 2 < a.rank; ++axis) {
+    if (a.dims[axis] != b.dims[axis] || a.dims[axis] != out.dims[axis]) return nullptr;
+    batch *= a.dims[axis];
+  }
+  const std::size_t rows = a.dims[a.rank - 2], depth = a.dims[a.rank - 1], columns = b.dims[a.rank - 1];
+  if (b.dims[a.rank - 2] != depth || out.dims[a.rank - 2] != rows || out.dims[a.rank - 1] != columns) return nullptr;
+  return step_of("matmul_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    const float *x = at<float>(arena, a), *y = at<float>(arena, b);
+    float* z = at<float>(arena, out);
+    for (std::size_t index = 0; index < batch; ++index, y += depth * columns) {
+      for (std::size_t row = 0; row < rows; ++row, x += depth, z += columns) {
+        std::fill(z, z + columns, 0.0F);
+        for (std::size_t k = 0; k < depth; ++k) {
+          const float factor = x[k];
+          for (std::size_t column = 0; column < columns; ++column) z[column] += factor * y[k * columns + column];
+        }
+      }
+    }
+  });
+}
+
+StepPtr make_softmax_f32(const OpView& view) {
+  if (!view.counts(1, 1, 0, 0, 0) || !floats_of_one_shape(view.input(0), view.output())) return nullptr;
+  const TensorRecord in = view.input(0), out = view.output();
+  const std::size_t width = in.dims[in.rank - 1];
+  return step_of("softmax_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    const float* x = at<float>(arena, in);
+    float* y = at<float>(arena, out);
+    for (std::size_t start = 0; start < in.elements; start += width, x += width, y += width) {
+      const float largest = *std::max_element(x, x + width);
+      float sum = 0.0F;
+      for (std::size_t i = 0; i < width; ++i) sum += y[i] = std::exp(x[i] - largest);
+      for (std::size_t i = 0; i < width; ++i) y[i] /= sum;
+    }
+  });
+}
+
+StepPtr make_norm_f32(const OpView& view) {
+  if (!view.counts(1, 1, 2, 1, 1) || !floats_of_one_shape(view.input(0), view.output())) return nullptr;
+  const TensorRecord in = view.input(0), out = view.output();
+  const std::size_t width = in.dims[in.rank - 1];
+  const ConstantRecord &gain = view.constant(0), &bias = view.constant(1);
+  if (gain.dtype != Dtype::kF32 || bias.dtype != Dtype::kF32 || gain.elements != width || bias.elements != width) return nullptr;
+  const float *gains = values<float>(gain), *biases = values<float>(bias);
+  const bool centred = view.op.ints[0] != 0;
+  const float epsilon = view.op.floats[0];
+  return step_of(centred ? "layernorm_f32_portable" : "rmsnorm_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    const float* x = at<float>(arena, in);
+    float* y = at<float>(arena, out);
+    for (std::size_t start = 0; start < in.elements; start += width, x += width, y += width) {
+      float mean = 0.0F, square = 0.0F;
+      for (std::size_t i = 0; centred && i < width; ++i) mean += x[i];
+      mean /= float(width);
+      for (std::size_t i = 0; i < width; ++i) square += (x[i] - mean) * (x[i] - mean);
+      const float factor = 1.0F / std::sqrt(square / float(width) + epsilon);
+      for (std::size_t i = 0; i < width; ++i) y[i] = (x[i] - mean) * factor * gains[i] + biases[i];
+    }
+  });
+}
+
+}  // namespace nas

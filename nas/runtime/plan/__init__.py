@@ -1,0 +1,1 @@
+"""From an ONNX file to a static program of fused operators, which the native runtime loads without Python."""

@@ -1,0 +1,299 @@
+"""Walks an ONNX graph once and emits the operators of a program.
+
+Values stay as they are known (stored, quantized, a curve over bytes) until an operator needs them in the arena, so that
+pairs of QuantizeLinear and DequantizeLinear, reshapes, and chains of elementwise functions of bytes cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import ModelFileError
+from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
+from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
+from nas.runtime.plan.values import Quantized, Real, Shape, Stored, Value
+
+if TYPE_CHECKING:
+    import onnx
+
+Handler = Callable[["Planner", "Node"], None]
+HANDLERS: dict[str, Handler] = {}
+
+_NUMPY_OF = {1: "f32", 2: "u8", 7: "i64", 9: "bool"}
+
+
+def handles(*op_types: str) -> Callable[[Handler], Handler]:
+    """Register the function that lowers these operators."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(op_types, handler))
+        return handler
+
+    return register
+
+
+class Node:
+    """An ONNX node with its attributes as Python values.
+
+    Args:
+        proto: the node.
+    """
+
+    def __init__(self, proto: onnx.NodeProto) -> None:
+        from onnx import helper
+
+        self.proto = proto
+        self.op_type = proto.op_type
+        self.inputs = list(proto.input)
+        self.outputs = list(proto.output)
+        self.name = proto.name or (proto.output[0] if proto.output else proto.op_type)
+        self.attributes: dict[str, Any] = {item.name: helper.get_attribute_value(item) for item in proto.attribute}
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return an attribute."""
+        return self.attributes.get(name, default)
+
+
+class Planner:
+    """State of the walk.
+
+    Args:
+        path: for error texts.
+        graph: to lower.
+        sizes: concrete size of each free axis, by its name.
+        opset: version of the standard operators.
+    """
+
+    def __init__(self, path: Path, graph: onnx.GraphProto, sizes: Mapping[str, int], opset: int) -> None:
+        from onnx import numpy_helper
+
+        self.path, self.opset = path, opset
+        self.program = Program()
+        self.values: dict[str, Value] = {}
+        self.done: set[int] = set()
+        self.nodes = [Node(proto) for proto in graph.node]
+        self.consumers: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.inputs:
+                self.consumers[name].append(node)
+        self.graph_outputs = [value.name for value in graph.output]
+        self._materialized: dict[tuple[Tensor | None, str, bytes], Tensor] = {}
+        for tensor in graph.initializer:
+            self.values[tensor.name] = Stored(numpy_helper.to_array(tensor, str(path.parent)))
+        for value in graph.input:
+            if value.name not in self.values:
+                self._add_input(value, sizes)
+
+    def run(self) -> Program:
+        """Lower every node and return the program."""
+        for node in self.nodes:
+            if id(node) in self.done:
+                continue
+            if all(isinstance(self.values.get(name), Stored) for name in node.inputs if name) and self.fold(node):
+                continue
+            handler = HANDLERS.get(node.op_type)
+            if handler is None or node.proto.domain not in ("", "ai.onnx", "com.microsoft"):
+                raise self.refused(node, f"operator {node.op_type} is not known to the native runtime")
+            handler(self, node)
+        for name in self.graph_outputs:
+            real = self.plain(self.real(name))
+            tensor = real.tensor
+            if any(tensor.owner is other.owner for other in self.program.inputs):
+                tensor = self.emit("unary_f32", "copy", [tensor], "f32", tensor.shape, ints=(UNARIES["Identity"],))
+            self.program.outputs.append(tensor)
+        return self.program
+
+    def refused(self, node: Node, what: str) -> ModelFileError:
+        """Return the error for a node that cannot run."""
+        return ModelFileError(
+            f"{self.path}: node '{node.name}': {what}. It knows {', '.join(sorted(HANDLERS))}. "
+            "Use runtime=onnxruntime for this model."
+        )
+
+    def fold(self, node: Node) -> bool:
+        """Evaluate a node whose inputs are stored; False where it must be lowered instead."""
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            return False
+        from onnx import numpy_helper
+        from onnx.reference import ReferenceEvaluator
+
+        if node.op_type == "Constant" and "value" in node.attributes:
+            self.values[node.outputs[0]] = Stored(numpy_helper.to_array(node.attributes["value"]))
+            return True
+        arrays = {}
+        for name in filter(None, node.inputs):
+            value = self.values[name]
+            if not isinstance(value, Stored) or value.scale is not None:
+                return False
+            arrays[name] = value.array
+        try:
+            results: Any = ReferenceEvaluator(node.proto, opsets={"": self.opset}).run(None, arrays)
+        except Exception as error:
+            raise self.refused(node, f"its constant inputs could not be evaluated: {error}") from error
+        for name, result in zip(node.outputs, results, strict=False):
+            self.values[name] = Stored(np.asarray(result))
+        return True
+
+    def value(self, node: Node, index: int) -> Value:
+        """Return what is known of an input."""
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        found = self.values.get(name)
+        if found is None:
+            raise self.refused(node, f"input {index} ('{name}') is missing")
+        return found
+
+    def stored(self, node: Node, index: int) -> Stored | None:
+        """Return a stored input, or None where it was left out.
+
+        Raises:
+            ModelFileError: it is computed by the graph.
+        """
+        if index >= len(node.inputs) or not node.inputs[index]:
+            return None
+        value = self.value(node, index)
+        if not isinstance(value, Stored):
+            raise self.refused(node, f"input {index} of {node.op_type} is computed by the graph; expected a constant")
+        return value
+
+    def real(self, name: str) -> Real:
+        """Return a value of the graph as floats (or integers) in the arena."""
+        return self.as_real(self.values[name], name)
+
+    def as_real(self, value: Value, name: str) -> Real:
+        """Put a value into the arena as it is, dequantized where it is quantized."""
+        if isinstance(value, Real):
+            return value
+        if isinstance(value, Stored):
+            array = value.floats() if value.scale is not None else value.array
+            dtype = "i64" if array.dtype.kind == "i" else "bool" if array.dtype.kind == "b" else "f32"
+            constant = Constant(dtype, np.asarray(array))
+            tensor = self._once(constant, name, dtype, array.shape)
+            return Real(tensor, array.shape)
+        if isinstance(value, Quantized):
+            tensor = self.bytes_of(value, name)
+            return Real(tensor, value.shape, value.nhwc)
+        source = value.source
+        key = (source.tensor, "f32", value.values.tobytes())
+        if key not in self._materialized:
+            if value.exact and source.table is None:
+                self._materialized[key] = self.emit(
+                    *("dequantize", name, [source.tensor], "f32", source.tensor.shape),
+                    ints=(source.quant.zero,),
+                    floats=(source.quant.scale,),
+                )
+            else:
+                self._materialized[key] = self.emit(
+                    *("lookup_f32", name, [source.tensor], "f32", source.tensor.shape),
+                    constants=[Constant("f32", value.values)],
+                )
+        return Real(self._materialized[key], value.shape, source.nhwc)
+
+    def bytes_of(self, value: Quantized, name: str) -> Tensor:
+        """Return the tensor of a quantized value with its table applied."""
+        if value.table is None:
+            return value.tensor
+        key = (value.tensor, "u8", value.table.tobytes())
+        if key not in self._materialized:
+            constant = Constant("u8", value.table)
+            shape = value.tensor.shape
+            self._materialized[key] = self.emit("table", name, [value.tensor], "u8", shape, constants=[constant])
+        return self._materialized[key]
+
+    def plain(self, real: Real) -> Real:
+        """Return the value in the order of the graph's axes."""
+        if not real.nhwc:
+            return real
+        _, channels, height, width = real.shape
+        if channels == 1 or height * width == 1:
+            return Real(self.reshaped(real.tensor, real.shape), real.shape)
+        tensor = self.emit("transpose", "to_nchw", [real.tensor], real.tensor.dtype, real.shape, ints=(0, 3, 1, 2))
+        return Real(tensor, real.shape)
+
+    def channels_last(self, real: Real, node: Node) -> Real:
+        """Return a 4-dimensional value with its channels last."""
+        if real.nhwc:
+            return real
+        if len(real.shape) != 4:
+            raise self.refused(node, f"its input has shape {real.shape}; expected 4 axes")
+        batch, channels, height, width = real.shape
+        physical = (batch, height, width, channels)
+        if channels == 1 or height * width == 1:
+            return Real(self.reshaped(real.tensor, physical), real.shape, nhwc=True)
+        tensor = self.emit("transpose", "to_nhwc", [real.tensor], real.tensor.dtype, physical, ints=(0, 2, 3, 1))
+        return Real(tensor, real.shape, nhwc=True)
+
+    def reshaped(self, tensor: Tensor, shape: Shape) -> Tensor:
+        """Return the same bytes in another shape."""
+        return tensor if tensor.shape == tuple(shape) else Tensor(tensor.dtype, tuple(shape), tensor)
+
+    def emit(
+        self,
+        kind: str,
+        name: str,
+        inputs: list[Tensor],
+        dtype: str,
+        shape: Shape,
+        constants: list[Constant] | None = None,
+        ints: tuple[int, ...] = (),
+        floats: tuple[float, ...] = (),
+    ) -> Tensor:
+        """Append an operator with one output and return the output."""
+        output = Tensor(dtype, tuple(int(size) for size in shape))
+        self.program.ops.append(Op(kind, name, inputs, [output], constants or [], ints, floats))
+        return output
+
+    def quantize_behind(self, name: str) -> Node | None:
+        """Return the only consumer of a value where that is a QuantizeLinear per tensor, else None."""
+        readers = self.consumers[name]
+        if len(readers) != 1 or name in self.graph_outputs or readers[0].op_type != "QuantizeLinear":
+            return None
+        return readers[0] if readers[0].inputs[0] == name else None
+
+    def quant_of(self, node: Node) -> Quant:
+        """Return scale and zero point of a QuantizeLinear or DequantizeLinear per tensor of unsigned bytes."""
+        scale, zero = self.stored(node, 1), self.stored(node, 2)
+        if scale is None or scale.array.size != 1 or zero is None or zero.array.dtype != np.uint8:
+            raise self.refused(node, "expected one scale and an unsigned 8-bit zero point per activation tensor")
+        value = float(scale.array.reshape(-1)[0])
+        if not (np.isfinite(value) and value > 0):
+            raise self.refused(node, f"its scale is {value}; expected a positive number")
+        return Quant(value, int(zero.array.reshape(-1)[0]))
+
+    def finish_quantized(self, quantizer: Node, tensor: Tensor, shape: Shape, nhwc: bool, table: Bytes | None) -> None:
+        """Record the bytes that an operator wrote in the place of a QuantizeLinear."""
+        if table is not None and np.array_equal(table, BYTES):
+            table = None
+        self.values[quantizer.outputs[0]] = Quantized(tensor, shape, nhwc, self.quant_of(quantizer), table)
+        self.done.add(id(quantizer))
+
+    def _add_input(self, value: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
+        proto = value.type.tensor_type
+        dtype = _NUMPY_OF.get(proto.elem_type)
+        if dtype is None:
+            raise ModelFileError(
+                f"{self.path}: input '{value.name}' has ONNX type {proto.elem_type}; the native runtime takes float32, "
+                "uint8, int64 and bool. Use runtime=onnxruntime for this model."
+            )
+        shape = tuple(axis.dim_value or sizes.get(axis.dim_param or "?", 1) for axis in proto.shape.dim)
+        tensor = Tensor(dtype, shape)
+        self.program.inputs.append(tensor)
+        self.values[value.name] = Real(tensor, shape)
+
+    def _once(self, constant: Constant, name: str, dtype: str, shape: Shape) -> Tensor:
+        values: NDArray[Any] = constant.values
+        key = (None, f"{dtype}{shape}", values.tobytes())
+        if key not in self._materialized:
+            # It is written anew in every run, since its place in the arena is shared.
+            self._materialized[key] = self.emit("constant", name, [], dtype, shape, constants=[constant])
+        return self._materialized[key]
+
+
+def floats_of(stored: Stored | None, size: int) -> Floats:
+    """Return a bias, or zeros where there is none."""
+    return np.zeros(size, np.float32) if stored is None else stored.floats().reshape(-1)

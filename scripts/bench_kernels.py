@@ -1,0 +1,329 @@
+"""Compares the native runtime with ONNX Runtime and, where installed, OpenVINO: ``make bench-kernels [ARGS="..."]``.
+
+Per model everything is timed in turns in this one process, pinned, one thread, batch 1: blocks of 10 runs, at least 20
+of them, bursts under real-time priority where permitted, samples redone while the machine is busy (see
+``nas.measure.harness``). A ratio is the median over the blocks of (the other's block median / the native one's), with
+its quartiles. The opponent is the fastest of ONNX Runtime's variants of the same network: U8S8 per channel, and dynamic
+int8 where the network has attention. What the native runtime cannot run is printed with the reason.
+
+The table and all readings are saved under ``experiments/20261124_native_kernels/`` with the machine's fingerprint; the
+last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.architecture import Precision
+from nas.data import Task
+from nas.device import local_fingerprint
+from nas.errors import NasError
+from nas.measure import host as machine
+from nas.measure.harness import Harness, Host, reading
+from nas.measure.settings import TimingSettings
+from nas.quantize.static import quantize_static
+from nas.quantize.torch_to_onnx import export_fp32
+from nas.runtime.inputs import random_inputs
+from nas.runtime.native import NativeRuntime
+from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.testing.zoo import ZOO, write_zoo_model
+from search_spaces.convnet import ConvNet
+from search_spaces.transformer import Transformer
+
+REPOSITORY = Path(__file__).parents[1]
+EXPERIMENT = REPOSITORY / "experiments" / "20261124_native_kernels"
+SAMPLED = {"convnet_k3": 10, "convnet_k57": 10, "transformer_10": 10}
+WITHOUT_MODEL = {
+    "decoder_token": "the native planner has no MatMulNBits and no attention with a cache (make bench-products times "
+    "their kernels)",
+    "aarch64_instructions": "there is no program for aarch64 yet that loads a planned model",
+}
+KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL)
+
+Run = Callable[[], object]
+
+
+@dataclass
+class Row:
+    """One model."""
+
+    key: str
+    model: str
+    reason: str = ""
+    onnxruntime: str = ""
+    native: str = ""
+    ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    ratios: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    differing_bytes: int | None = None
+    compared_bytes: int = 0
+    largest_difference: float = 0.0
+    disturbance: str = ""
+
+
+def main() -> None:
+    """Run the models that were asked for; save and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("keys", nargs="*", metavar="KEY", help=f"default: all of {', '.join(KEYS)}")
+    parser.add_argument("--inputs", type=int, default=100, help="random inputs whose outputs are compared, per key")
+    parser.add_argument("--seconds", type=float, default=2.0, help="longest try of one model")
+    parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
+    if unknown := set(options.keys) - set(KEYS):
+        parser.error(f"unknown key {', '.join(sorted(unknown))}; expected some of {', '.join(KEYS)}")
+    torch.set_num_threads(1)
+    cores = machine.pin((), 1)
+    bursts = machine.RealtimeBursts(wanted=True)
+    host = Host(time.perf_counter, time.sleep, lambda: machine.stolen_s(cores), bursts.burst)
+    rows: list[Row] = []
+    for key in options.keys or KEYS:
+        for row, files in models(key, REPOSITORY / "build" / "bench-kernels"):
+            # A level of its own per model: here ONNX Runtime's time is the anchor.
+            harness = Harness(TimingSettings(max_seconds=options.seconds, tries=5), host)
+            if files:
+                fill(row, files, harness, max(1, options.inputs // SAMPLED.get(key, 1)))
+            rows.append(row)
+            print(line(row), flush=True)
+    summary = {
+        key: summarize([row for row in rows if row.key == key]) for key in dict.fromkeys(row.key for row in rows)
+    }
+    if options.save and not options.keys:
+        save(rows, summary, bursts.permitted)
+    print(table(summary))
+    print(json.dumps(summary))
+
+
+def models(key: str, folder: Path) -> Iterator[tuple[Row, dict[str, Path]]]:
+    """Yield every model of a key with its files by variant, written where they are missing."""
+    if key in WITHOUT_MODEL:
+        yield Row(key, key, reason=WITHOUT_MODEL[key]), {}
+    elif key in ZOO:
+        fp32, quantized = folder / f"{key}_fp32.onnx", folder / f"{key}_u8s8.onnx"
+        if not quantized.exists():
+            write_zoo_model(key, folder)
+        yield Row(key, key), variants(fp32, quantized)
+    else:
+        for index in range(SAMPLED[key]):
+            fp32, quantized = sampled(key, index, folder)
+            yield Row(key, f"{key}_{index}"), variants(fp32, quantized)
+
+
+def sampled(key: str, index: int, folder: Path) -> tuple[Path, Path]:
+    """Write architecture ``index`` of those that the space draws with seed 0, in int8 throughout."""
+    task = Task("image_classification", 3, 10)
+    space: ConvNet | Transformer
+    if key == "transformer_10":
+        space = Transformer(task, [32], precisions=["int8"])
+    else:
+        kernels, dense = ([3], [3]) if key == "convnet_k3" else ([5, 7], [5])
+        space = ConvNet(task, [32], kernels=kernels, dense_kernels=dense, precisions=["int8"])
+    rng = np.random.default_rng(0)
+    architecture = [space.sample(rng) for _ in range(index + 1)][-1]
+    fp32, quantized = folder / f"{key}_{index}_fp32.onnx", folder / f"{key}_{index}_u8s8.onnx"
+    if not quantized.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(index)
+        pictures = np.random.default_rng(index).standard_normal((16, 3, 32, 32), dtype=np.float32)
+        export_fp32(space.build(architecture), fp32, 3, 32, 32)
+        quantize_static(fp32, quantized, pictures, architecture.precision, Precision.INT8)
+    return fp32, quantized
+
+
+def variants(fp32: Path, quantized: Path) -> dict[str, Path]:
+    """Return ONNX Runtime's variants of a network; a dynamic one is written where there is attention."""
+    import onnx
+
+    files = {"U8S8": quantized}
+    operators = {node.op_type for node in onnx.load(str(fp32), load_external_data=False).graph.node}
+    if "Softmax" in operators:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        dynamic = fp32.with_name(fp32.name.replace("_fp32", "_dynamic"))
+        if not dynamic.exists():
+            quantize_dynamic(fp32, dynamic, weight_type=QuantType.QInt8)
+        files["dynamic"] = dynamic
+    return files
+
+
+def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> None:
+    """Time a model on all runtimes and compare outputs."""
+    sessions = {name: OnnxRuntime().load(path) for name, path in files.items()}
+    given = random_inputs(sessions["U8S8"].inputs)
+    runs = {name: (lambda session=session: session.run(given)) for name, session in sessions.items()}
+    row.onnxruntime = fastest(runs, harness)
+    anchor = runs[row.onnxruntime]
+    others: dict[str, Run] = {}
+    native = load_native(row, files)
+    if native is not None:
+        session = native
+        others["native"] = lambda: session.run(given)
+    if openvino := load_openvino(files["U8S8"], given):
+        others["openvino"] = openvino
+    sample = harness.measure([*others.values()], anchor)
+    row.disturbance = sample.disturbance
+    medians = {name: sample.block_medians(index) for index, name in enumerate([*others, "onnxruntime"])}
+    for index, name in enumerate([*others, "onnxruntime"]):
+        seen = reading(sample, index if name != "onnxruntime" else -1)
+        row.ms[name] = {"p10": seen.p10, "median": seen.median, "blocks": len(medians[name])}
+    if native is not None:
+        for name in set(medians) - {"native"}:
+            low, middle, high = np.percentile(medians[name] / medians["native"], [25, 50, 75])
+            row.ratios[name] = (float(middle), float(low), float(high))
+        compare(row, native, sessions[row.native], inputs)
+
+
+def fastest(runs: Mapping[str, Run], harness: Harness) -> str:
+    """Return the name of the one with the smallest median, timed in turns."""
+    if len(runs) == 1:
+        return next(iter(runs))
+    sample = harness.measure([*runs.values()], next(iter(runs.values())), rounds=7)
+    return min(runs, key=lambda name: float(np.median(sample.block_medians(list(runs).index(name)))))
+
+
+def load_native(row: Row, files: Mapping[str, Path]) -> Any:
+    """Load the first variant that the native runtime takes; without one the row says why."""
+    reasons = []
+    for name, path in files.items():
+        try:
+            session = NativeRuntime().load(path)
+        except NasError as error:
+            reasons.append(f"{name}: {str(error).partition(': ')[2].partition(' It knows')[0]}")
+        else:
+            row.native = name
+            return session
+    row.reason = "; ".join(reasons)
+    return None
+
+
+def load_openvino(path: Path, given: Mapping[str, Any]) -> Run | None:
+    """Return one inference in OpenVINO on one thread, or None where it is not installed or refuses the model."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    try:
+        settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        model.reshape({name: list(array.shape) for name, array in given.items()})
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        request.infer(dict(given))
+    except RuntimeError as error:
+        print(f"OpenVINO refuses {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return None
+    return lambda: request.infer(dict(given))
+
+
+def compare(row: Row, native: Any, reference: Any, inputs: int) -> None:
+    """Count the bytes in which outputs differ from ONNX Runtime's on the same file."""
+    row.differing_bytes = 0
+    for seed in range(inputs):
+        given = random_inputs(reference.inputs, seed)
+        for ours, theirs in zip(native.run(given), reference.run(given), strict=True):
+            differ = np.frombuffer(ours.tobytes(), np.uint8) != np.frombuffer(theirs.tobytes(), np.uint8)
+            row.differing_bytes += int(differ.sum())
+            row.compared_bytes += differ.size
+            gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
+            row.largest_difference = max(row.largest_difference, float(gap / max(1e-9, np.abs(theirs).max())))
+
+
+def summarize(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the last line says of a key; several models count with their geometric means."""
+    reasons = [f"{row.model}: {row.reason}" for row in rows if row.reason]
+    if reasons:
+        return {
+            **dict.fromkeys(("ratio_to_onnxruntime", "q25", "q75", "ratio_to_openvino", "differing_bytes")),
+            "reason": reasons[0],
+            "onnxruntime_ms": geometric([row.ms["onnxruntime"]["median"] for row in rows if row.ms]),
+        }
+    ratios = [row.ratios["onnxruntime"] for row in rows]
+    openvino = [row.ratios["openvino"][0] for row in rows if "openvino" in row.ratios]
+    return {
+        "ratio_to_onnxruntime": geometric([ratio[0] for ratio in ratios]),
+        "q25": geometric([ratio[1] for ratio in ratios]),
+        "q75": geometric([ratio[2] for ratio in ratios]),
+        "ratio_to_openvino": geometric(openvino) if len(openvino) == len(rows) else None,
+        "differing_bytes": sum(row.differing_bytes or 0 for row in rows),
+        "compared_bytes": sum(row.compared_bytes for row in rows),
+        "largest_difference": max(row.largest_difference for row in rows),
+        "native_ms": geometric([row.ms["native"]["median"] for row in rows]),
+        "onnxruntime_ms": geometric([row.ms["onnxruntime"]["median"] for row in rows]),
+        "against": ", ".join(sorted({row.onnxruntime for row in rows})),
+        "disturbed": sum(bool(row.disturbance) for row in rows),
+    }
+
+
+def geometric(values: Sequence[float]) -> float | None:
+    """Return the geometric mean to four digits, or None of nothing."""
+    if not values:
+        return None
+    return float(f"{math.exp(sum(math.log(value) for value in values) / len(values)):.4g}")
+
+
+def line(row: Row) -> str:
+    """Return a model as one line of progress."""
+    times = ", ".join(f"{name} {seen['median']:.3f} ms" for name, seen in row.ms.items())
+    ratios = ", ".join(f"{ratio[0]:.2f} x {name}" for name, ratio in row.ratios.items())
+    mark = f" ! {row.disturbance}" if row.disturbance else ""
+    return f"{row.model}: {times or 'nothing timed'}; {ratios or row.reason}{mark}"
+
+
+def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the summary as a Markdown table."""
+    columns = (
+        "model",
+        "native, ms",
+        "ONNX Runtime, ms (variant)",
+        "ratio (quartiles)",
+        "to OpenVINO",
+        "differing bytes",
+    )
+    lines = [f"| {' | '.join(columns)} | note |", "|---" * 7 + "|"]
+    for key, seen in summary.items():
+        ort = "-" if seen["onnxruntime_ms"] is None else f"{seen['onnxruntime_ms']:.3f}"
+        if seen["ratio_to_onnxruntime"] is None:
+            lines.append(f"| {key} | - | {ort} | - | - | - | {seen['reason']} |")
+            continue
+        ratio = f"{seen['ratio_to_onnxruntime']:.2f} ({seen['q25']:.2f} to {seen['q75']:.2f})"
+        openvino = "-" if seen["ratio_to_openvino"] is None else f"{seen['ratio_to_openvino']:.2f}"
+        differ = f"{seen['differing_bytes']} of {seen['compared_bytes']}"
+        note = f"{seen['disturbed']} disturbed" if seen["disturbed"] else ""
+        if seen["differing_bytes"]:
+            note = f"largest difference {seen['largest_difference']:.1e} of the largest output; {note}".rstrip("; ")
+        against = f"{ort} ({seen['against']})"
+        lines.append(f"| {key} | {seen['native_ms']:.3f} | {against} | {ratio} | {openvino} | {differ} | {note} |")
+    return "\n".join(lines)
+
+
+def save(rows: Sequence[Row], summary: Mapping[str, Any], realtime: bool) -> None:
+    """Write all readings and the table beside the experiment's README."""
+    import onnxruntime
+
+    fingerprint = local_fingerprint()
+    record = {
+        "fingerprint": fingerprint.to_dict(),
+        "date": time.strftime("%Y-%m-%d"),
+        "onnxruntime": onnxruntime.__version__,
+        "native": NativeRuntime().version,
+        "realtime": realtime,
+        "summary": summary,
+        "models": [vars(row) for row in rows],
+    }
+    EXPERIMENT.mkdir(parents=True, exist_ok=True)
+    (EXPERIMENT / f"{fingerprint.id}.json").write_text(json.dumps(record, indent=1) + "\n")
+    heading = f"{fingerprint.cpu} ({fingerprint.id}), {record['date']}, ONNX Runtime {record['onnxruntime']}\n\n"
+    (EXPERIMENT / f"{fingerprint.id}.md").write_text(heading + table(summary) + "\n")
+
+
+if __name__ == "__main__":
+    main()
