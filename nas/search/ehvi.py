@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,11 +137,12 @@ class EhviSampler(BaseSampler):
         if len(history.evaluated) < self._startup:
             return self._spread(open_, rows[:, groups[2]], len(taken))
         learn = len(history.evaluated) < _LEARN_ALWAYS_BELOW or self._asked % _LEARN_EVERY == 0
-        scores = self._scores(history, everyone, rows, groups, learn)
+        exact = self._exact(everyone)
+        scores = self._scores(history, everyone, rows, groups, exact, learn)
         if self._screening is not None:
             for index in np.argsort(-scores, kind="stable")[: self._screened]:
                 self._screening.read(open_[index])
-            scores = self._scores(history, everyone, rows, groups, False)
+            scores = self._scores(history, everyone, rows, groups, exact, False)
         worth = {candidate.architecture.id: score for candidate, score in zip(open_, scores.tolist(), strict=True)}
         self._pool.trim(worth, spent)
         return open_[int(np.argmax(scores))]
@@ -168,12 +169,18 @@ class EhviSampler(BaseSampler):
         return open_[good[_farthest(far[good], near, self._rng)]] if good else open_[_farthest(far, near, self._rng)]
 
     def _scores(
-        self, history: _History, everyone: Sequence[Candidate], rows: Array, groups: Sequence[Columns], learn: bool
+        self,
+        history: _History,
+        everyone: Sequence[Candidate],
+        rows: Array,
+        groups: Sequence[Columns],
+        exact: Mapping[int, Array],
+        learn: bool,
     ) -> Array:
         if self._screening is not None:
             rows, groups = self._screening.extend(everyone, rows, groups, learn)
         return self._forecast.improvements(
-            history.losses, history.feasible, len(history.pending), rows, groups, self._exact(everyone), learn
+            history.losses, history.feasible, len(history.pending), rows, groups, exact, learn
         )
 
     def _enlarge(self, history: _History) -> None:

@@ -81,6 +81,7 @@ class Table:
             raise ConfigError(f"{path}: no row has a value in all of {', '.join(wanted)}")
         self._values = {name: values[complete, index] for index, name in enumerate(dict.fromkeys(wanted))}
         self._genomes = [genome for genome, keep in zip(_genomes(read, genes, path), complete, strict=True) if keep]
+        self._described: dict[int, Description] = {}
         self._is_cell = genes == (CELL,)
         self.options = {
             gene: tuple(sorted({genome[gene] for genome in self._genomes}, key=str)) for gene in self._genomes[0]
@@ -113,7 +114,13 @@ class Table:
 
     def describe(self, architecture: Architecture) -> Description:
         """Return the costs as exactly known, and for a cell of NAS-Bench-201 what its graph tells."""
-        row, limits = self.row(architecture), self.columns.limits or {}
+        row = self.row(architecture)
+        if row not in self._described:
+            self._described[row] = self._describe(row, architecture)
+        return self._described[row]
+
+    def _describe(self, row: int, architecture: Architecture) -> Description:
+        limits = self.columns.limits or {}
         costs = {name: float(self._values[name][row]) for name in dict.fromkeys([*self.columns.costs, *limits])}
         operations = [str(choice) for choice in architecture.choices.values()]
         return Description(
