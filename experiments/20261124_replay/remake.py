@@ -1,8 +1,9 @@
 """Remakes the tables and the picture of this folder: every sampler, every pair of columns, by the command of a user.
 
-    .venv/bin/python experiments/20261124_replay/remake.py [only=SAMPLER,...]
+    .venv/bin/python experiments/20261124_replay/remake.py [only=SAMPLER,... | only=none]
 
-What was run already stands in results.json and is not run again; delete it for a fresh start.
+What was run already stands in results.json and is not run again; delete it for a fresh start. only=SAMPLER runs without
+drawing, only=none draws without running.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         for sampler in SAMPLERS:
             result = results.get(f"{title} | {sampler}")
             if result is None:
+                lines.append(f"| {sampler} | not run | | | |")
                 continue
             bar = " / ".join(map(str, BARS[sampler])) if sampler in BARS and title == FIRST else ""
             lines.append(f"| {sampler} | " + " | ".join(cell(result, mark) for mark in MARKS) + f" | {bar} |")
@@ -111,7 +113,8 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     lines += ["| problem | nsga2 @200 | ehvi @50 | ehvi short @50 |", "|---|---|---|---|"]
     for title in PROBLEMS:
         names = (("nsga2", "200"), ("ehvi", "50"), ("ehvi short", "50"))
-        cells = [cell(results[f"{title} | {name}"], mark) for name, mark in names]
+        found = [(results.get(f"{title} | {name}"), mark) for name, mark in names]
+        cells = [cell(result, mark) if result else "not run" for result, mark in found]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -124,7 +127,10 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     ]
     for cap in CAPS:
         for sampler in CAPPED:
-            result = results[f"cap {cap} ms | {sampler}"]
+            result = results.get(f"cap {cap} ms | {sampler}")
+            if result is None:
+                lines.append(f"| {cap} ms | | {sampler} | not run | | |")
+                continue
             cells = [f"{result[m]['accuracy']['mean']:.2f} ± {result[m]['accuracy']['sem']:.2f}" for m in MARKS]
             oracle = result["100"]["oracle_accuracy"]
             lines.append(f"| {cap} ms | {oracle:.2f} | {sampler} | " + " | ".join(cells) + " |")
@@ -135,13 +141,16 @@ def picture(results: dict[str, dict[str, dict[str, float]]]) -> None:
     figure, axes = plt.subplots(1, len(PROBLEMS), figsize=(15, 4), sharey=True)
     for axis, title in zip(axes, PROBLEMS, strict=True):
         for sampler in SAMPLERS:
-            result = results[f"{title} | {sampler}"]
+            result = results.get(f"{title} | {sampler}")
+            if result is None:
+                continue
             marks = [int(mark) for mark in MARKS]
             mean = [result[mark]["mean"] * 1e3 for mark in MARKS]
             spread = [result[mark]["sem"] * 1e3 for mark in MARKS]
             width = 2.2 if sampler.startswith("ehvi") else 1.0
             axis.errorbar(marks, mean, spread, label=sampler, linewidth=width, marker="o", markersize=3)
-        axis.set(title=title, xscale="log", yscale="log", xlabel="full trainings", xticks=marks, xticklabels=MARKS)
+        axis.set(title=title, xscale="log", yscale="log", xlabel="full trainings")
+        axis.set_xticks([int(mark) for mark in MARKS], MARKS)
         axis.minorticks_off()
     axes[0].set_ylabel("hypervolume regret x 1000")
     axes[-1].legend(fontsize=8)
@@ -154,7 +163,7 @@ def main() -> None:
     for key, arguments in jobs().items():
         if key not in load() and (not only or key.split(" | ")[1] in only[0]):
             save(key, run(arguments))
-    if only:
+    if only != [] and only != [["none"]]:
         return
     results = load()
     (HERE / "table.md").write_text(table(results))
