@@ -163,7 +163,7 @@ def main() -> None:
     for key, arguments in jobs().items():
         if key not in load() and (not only or key.split(" | ")[1] in only[0]):
             save(key, run(arguments))
-    if only != [] and only != [["none"]]:
+    if only not in ([], [["none"]]):
         return
     results = load()
     (HERE / "table.md").write_text(table(results))
