@@ -77,12 +77,9 @@ class GaussianProcess:
         self._mean = target.mean(axis=0)
         self._spread = np.maximum(target.std(axis=0), 1e-12)
         self._noise = noise
-        scaled = (target - self._mean) / self._spread
-        self.theta = self._tune(scaled, noise)
-        covariance = self._covariance(self.theta, self._rows, self._rows) + np.diag(self._noise_of(self.theta, noise))
-        self._factor = cho_factor(covariance, lower=True)
-        self._target = scaled
-        self._weights = cho_solve(self._factor, scaled)
+        self._target = (target - self._mean) / self._spread
+        self.theta = self._tune(self._target, noise)
+        self._condition()
         return self
 
     def predict(self, blocks: Mapping[str, Array], chunk: int = 2000) -> tuple[Array, Array]:
@@ -101,6 +98,46 @@ class GaussianProcess:
         deviation = np.concatenate(spreads)
         shaped = deviation if self._target.ndim == 1 else deviation[:, None]
         return np.concatenate(means) * self._spread + self._mean, shaped * self._spread
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays; what can be computed from it is not among them."""
+        found: dict[str, Array] = {
+            "theta": self.theta,
+            "noise": self._noise,
+            "target": self._target,
+            "mean": np.asarray(self._mean),
+            "spread": np.asarray(self._spread),
+        }
+        for name, rows in zip(self._names, self._rows, strict=True):
+            scaling = self._scalings[name]
+            found |= {
+                f"{name}/rows": rows,
+                f"{name}/kept": scaling.kept.astype(np.float64),
+                f"{name}/mean": scaling.mean,
+                f"{name}/scale": scaling.scale,
+            }
+        return found
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> GaussianProcess:
+        """Return the process that ``to_arrays`` was called on."""
+        process = GaussianProcess()
+        process._names = tuple(key.removesuffix("/rows") for key in arrays if key.endswith("/rows"))
+        process._rows = [arrays[f"{name}/rows"] for name in process._names]
+        process._scalings = {
+            name: Scaling(arrays[f"{name}/kept"] > 0, arrays[f"{name}/mean"], arrays[f"{name}/scale"])
+            for name in process._names
+        }
+        process.theta, process._noise, process._target = arrays["theta"], arrays["noise"], arrays["target"]
+        process._mean, process._spread = arrays["mean"], arrays["spread"]
+        process._condition()
+        return process
+
+    def _condition(self) -> None:
+        covariance = self._covariance(self.theta, self._rows, self._rows)
+        covariance[np.diag_indices_from(covariance)] += self._noise_of(self.theta, self._noise)
+        self._factor = cho_factor(covariance, lower=True)
+        self._weights = cho_solve(self._factor, self._target)
 
     def covariance(self, left: Mapping[str, Array], right: Mapping[str, Array]) -> Array:
         """Return (rows of left, rows of right): how alike two rows are, without the constant's share."""

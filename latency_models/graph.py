@@ -8,7 +8,8 @@ own, and the measurements set the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.stats import rankdata
 from latency_models.conformal import widening
 from latency_models.gaussian_process import GaussianProcess
 from latency_models.ridge import RelativeRidge
+from latency_models.stored import load, save
 from latency_models.trees import Trees
 
 Array = NDArray[np.float64]
@@ -41,6 +43,15 @@ class Regressor(Protocol):
 
     def predict(self, blocks: Mapping[str, Array], /) -> tuple[Array, Array]:
         """Return mean and deviation per row."""
+        ...
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays."""
+        ...
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array], /) -> Regressor:
+        """Return the model that ``to_arrays`` was called on; it predicts, and cannot say what was left out."""
         ...
 
 
@@ -72,6 +83,18 @@ class ProcessOnValues:
         mean = self._positive(mean)
         return mean, np.hypot(std, self._process.noise_std(self._noise(mean)))
 
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays."""
+        return {"numbers": np.array([self._median, self._smallest]), **self._process.to_arrays()}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> ProcessOnValues:
+        """Return the model that ``to_arrays`` was called on."""
+        model = ProcessOnValues()
+        model._median, model._smallest = (float(value) for value in arrays["numbers"])
+        model._process = GaussianProcess.from_arrays(arrays)
+        return model
+
     def _positive(self, mean: Array) -> Array:
         # A sum of parts can come out below nothing; the smallest value seen is the better guess then.
         return np.maximum(mean, self._smallest)
@@ -98,6 +121,17 @@ class ProcessOnLogs:
         """Return mean and deviation per row, noise included."""
         mean, std = self._process.predict(blocks)
         return _from_logs(mean, np.hypot(std, self._process.noise_std(np.ones(len(mean)))))
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays."""
+        return self._process.to_arrays()
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> ProcessOnLogs:
+        """Return the model that ``to_arrays`` was called on."""
+        model = ProcessOnLogs()
+        model._process = GaussianProcess.from_arrays(arrays)
+        return model
 
 
 def _fit_robustly(
@@ -185,6 +219,19 @@ class GraphRegressor:
         """Return mean and calibrated deviation per row."""
         mean, std = self._model.predict(blocks)
         return mean, std * self.chosen.widening
+
+    def save(self, path: Path, card: Mapping[str, Any]) -> None:
+        """Write arrays and a JSON card beside them; see ``stored``."""
+        save(path, self.name, self._model.to_arrays(), {"chosen": asdict(self.chosen), "card": dict(card)})
+
+    @staticmethod
+    def load(path: Path) -> tuple[GraphRegressor, dict[str, Any]]:
+        """Return the model of a file and its card."""
+        arrays, facts = load(path, GraphRegressor.name)
+        model = GraphRegressor()
+        model.chosen = Chosen(**facts["chosen"])
+        model._model = CANDIDATES[model.chosen.name].from_arrays(arrays)
+        return model, facts["card"]
 
 
 def once_per_group(groups: Groups) -> Array:
