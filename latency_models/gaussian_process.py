@@ -61,13 +61,16 @@ class GaussianProcess:
         self._tuning_rows = tuning_rows
         self._names: tuple[str, ...] = ()
 
-    def fit(self, blocks: Mapping[str, Array], target: Array, noise: Array) -> GaussianProcess:
+    def fit(
+        self, blocks: Mapping[str, Array], target: Array, noise: Array, start: Array | None = None
+    ) -> GaussianProcess:
         """Choose the covariance and condition on all rows; returns self.
 
         Args:
             blocks: name to (rows, columns).
             target: shape (rows,), or (rows, outputs) for outputs that share one covariance, each with its own scale.
             noise: relative noise variance per row, around 1.
+            start: ``theta`` of a process on the same blocks, from which fewer iterations do.
         """
         if len(target) < 3:
             raise MeasurementError(f"a Gaussian process was given {len(target)} rows; expected at least 3.")
@@ -78,7 +81,7 @@ class GaussianProcess:
         self._spread = np.maximum(target.std(axis=0), 1e-12)
         self._noise = noise
         self._target = (target - self._mean) / self._spread
-        self.theta = self._tune(self._target, noise)
+        self.theta = self._tune(self._target, noise, start)
         self._condition()
         return self
 
@@ -189,14 +192,16 @@ class GaussianProcess:
         total += np.exp(theta[-3]) * np.exp(exponent)
         return total
 
-    def _tune(self, target: Array, noise: Array) -> Array:
+    def _tune(self, target: Array, noise: Array, start: Array | None) -> Array:
         count = len(self._names)
         take = np.random.default_rng(0).permutation(len(target))[: self._tuning_rows]
         products = [block[take] @ block[take].T for block in self._rows]
         squares = [np.diag(product) for product in products]
         distances = [np.maximum(s[:, None] + s[None] - 2 * p, 0) for s, p in zip(squares, products, strict=True)]
         y, v = target[take].reshape(len(take), -1), noise[take]
-        start = np.concatenate([np.full(count, -1.0), np.full(count, -1.5), [-1.0, -6.0, -4.0]])
+        iterations = self._iterations if start is None else self._iterations // 3
+        if start is None:
+            start = np.concatenate([np.full(count, -1.0), np.full(count, -1.5), [-1.0, -6.0, -4.0]])
 
         def loss(theta: Array) -> tuple[float, Array]:
             return _negative_evidence(theta, products, distances, y, v)
@@ -207,7 +212,7 @@ class GaussianProcess:
             jac=True,
             method="L-BFGS-B",
             bounds=[_LOG_BOUNDS] * len(start),
-            options={"maxiter": self._iterations},
+            options={"maxiter": iterations},
         )
         best: Array = found.x
         return best

@@ -151,7 +151,8 @@ def _fit_robustly(
         odd = standardised > 3
         if odd.mean() < _ODD_SHARE:
             break
-        process = GaussianProcess().fit(blocks, target, np.where(odd, noise * (standardised / 2) ** 2, noise))
+        weighed = np.where(odd, noise * (standardised / 2) ** 2, noise)
+        process = GaussianProcess().fit(blocks, target, weighed, process.theta)
         outside = process.left_out(groups, noise)
         best = min(best, (error(outside[0]), process, outside), key=lambda found: found[0])
     return best[1], best[2]

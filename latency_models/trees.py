@@ -12,8 +12,8 @@ from latency_models.ridge import folds
 
 Array = NDArray[np.float64]
 
-_TREES = 250
-_RATE = 0.07
+_TREES = 150
+_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Trees:
         self._kept = _different_columns(rows)
         rows, logs = rows[:, self._kept], np.log(target)
         outside = np.empty(len(target))
-        for learn, leave in folds(groups, 4):
+        for learn, leave in folds(groups, 3):
             outside[leave] = np.exp(_boosted(rows[learn], logs[learn]).predict(rows[leave]))
         self._outside = outside
         self._share = float(np.sqrt(np.mean(np.minimum(np.abs(outside / target - 1), 1.0) ** 2)))
@@ -102,7 +102,7 @@ def _boosted(rows: Array, logs: Array) -> Forest:
     model = GradientBoostingRegressor(
         n_estimators=_TREES,
         learning_rate=_RATE,
-        max_depth=5,
+        max_depth=4,
         min_samples_leaf=5,
         max_features=0.3,
         subsample=0.7,
