@@ -137,6 +137,9 @@ def bars_table(reports: dict[str, dict[str, Any]]) -> str:
             ]
             verdict = "yes" if reached(name, report[name], bar) else "**no**"
             lines.append([row.name, name, shown(name, bar), shown(name, report[name]), verdict, *against])
+        covered = report["coverage_90"]
+        verdict = "yes" if 0.85 <= covered <= 0.95 else "**no**"
+        lines.append([row.name, "coverage_90", "85 to 95 %", shown("coverage_90", covered), verdict, "-", "-", "-"])
     columns = ["row", "score", "bar", "measured", "reached", "linear per choice", "roofline", "latency x watts"]
     return table(columns, lines)
 
