@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from nas.errors import StoreError
-from nas.evaluate import Screen
 from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
 from nas.protocols import EnergyModel, OperatorTime, SearchSnapshot, ShippedModel
+from nas.screen import Screen
 from nas.store import StudyStore
 
 Members = list[tuple[int, Evaluation]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from nas.architecture import Architecture
-from nas.evaluate import Screen
 from nas.graph import Graph
+from nas.screen import Screen
 from nas.search.candidates import Description, Problem
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from nas.data import Task
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.drift import DRIFT, affected, calm_level, retime_drifted
 from nas.search.front import complete
 from nas.store import StudyStore

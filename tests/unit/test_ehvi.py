@@ -6,9 +6,9 @@ from optuna.trial import TrialState
 from nas.data import Task
 from nas.device import Device
 from nas.errors import ConfigError, DegenerateArchitectureError
-from nas.evaluate import Screen
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
+from nas.screen import Screen
 from nas.search.ask_tell import AskTell
 from nas.search.candidates import Encoder, Pool
 from nas.search.ehvi import EhviSampler

@@ -17,7 +17,7 @@ from nas.config.parts import Parts
 from nas.data.plain_text import PlainText
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, ModelFileError
-from nas.evaluate import Evaluator, Screen, fidelity_key
+from nas.evaluate import Evaluator, fidelity_key
 from nas.evaluation import State
 from nas.export import Exporter
 from nas.measure.local import LocalMeter
@@ -28,6 +28,7 @@ from nas.quantize.torch_to_onnx import export_example
 from nas.runtime.inputs import empty_inputs
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.runtime.variants import VARIANTS_KEY, timed_variants
+from nas.screen import Screen
 from nas.search.front import resolve_references
 from nas.testing.synthetic import MacsLatency
 from search_spaces.decoder import Decoder

@@ -4,9 +4,9 @@ import pytest
 
 from nas.data import Task
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.measurement import Measurement
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.front import complete, front_of
 from nas.search.settle import pooled, settle_front, within_noise
 from nas.store import StudyStore
