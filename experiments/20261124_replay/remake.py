@@ -75,7 +75,7 @@ def jobs() -> dict[str, list[str]]:
             found[f"{title} | {sampler}"] = words(data, costs, sampler)
     for cap in CAPS:
         for sampler in CAPPED:
-            limits = [f"replay.limits={{latency_xeon_gold_6226_ms: {cap}}}"]
+            limits = [f"+replay.limits.latency_xeon_gold_6226_ms={cap}"]
             found[f"cap {cap} ms | {sampler}"] = [*words("cifar100", [], sampler), *limits]
     return found
 

@@ -10,6 +10,7 @@ from nas.cli.tables import console, print_json, table
 
 if TYPE_CHECKING:
     from nas.config.replay import ReplayReport
+    from nas.search.replay import Mean
 
 
 def print_replay(report: ReplayReport) -> None:
@@ -31,8 +32,11 @@ def print_replay(report: ReplayReport) -> None:
 
 
 def _json(report: ReplayReport, budget: int) -> dict[str, Any]:
-    found: dict[str, Any] = asdict(report.regret[budget])
+    found = _number(report.regret[budget])
     if report.accuracy:
-        found["accuracy"] = asdict(report.accuracy[budget])
-        found["oracle_accuracy"] = report.oracle_accuracy
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in found.items()}
+        found |= {"accuracy": _number(report.accuracy[budget]), "oracle_accuracy": report.oracle_accuracy}
+    return found
+
+
+def _number(mean: Mean) -> dict[str, Any]:
+    return {key: None if math.isnan(value) else value for key, value in asdict(mean).items()}

@@ -53,7 +53,7 @@ def run_replay(config: Mapping[str, Any]) -> ReplayReport:
     if node["accuracy"] is None:
         raise ConfigError("replay.accuracy is missing; give the column to maximise by replay.accuracy=COLUMN")
     if not node["costs"] and not node["limits"]:
-        raise ConfigError("a replay needs replay.costs=[COLUMN,...] to minimise, or replay.limits={COLUMN: VALUE}")
+        raise ConfigError("a replay needs replay.costs=[COLUMN,...] to minimise, or +replay.limits.COLUMN=VALUE")
     columns = Columns(
         node["accuracy"], tuple(node["costs"]), node["low_fidelity"], dict(node["limits"]), tuple(node["genes"])
     )

@@ -137,7 +137,7 @@ class ReplayConfig:
     costs: list[str] = _key([], "columns to minimise, known beforehand")
     low_fidelity: str | None = _key(None, "column of the accuracy after a short training, or null")
     low_fidelity_cost: float = _key(0.06, "of a short training, as a share of a full one", above=0)
-    limits: dict[str, float] = _key(dict, "column to the largest value allowed, such as {latency_ms: 8}")
+    limits: dict[str, float] = _key(dict, "column to the largest value allowed, written +replay.limits.COLUMN=8")
     genes: list[str] = _key([], "columns that make the architecture; empty: arch_str, else all columns of words")
 
 
