@@ -86,7 +86,8 @@ constexpr int kMostRows[5] = {0, 12, 12, 8, 6};
 template <int NV, bool TWO, bool FLOAT, int... MR>
 TileFn pick(int rows, std::integer_sequence<int, MR...>) {
   TileFn found = nullptr;
-  ((MR + 1 == rows && (!TWO || (MR + 1) % 2 == 0) ? void(found = tile<MR + 1, NV, TWO, FLOAT>) : void()), ...);
+  // Two lines have an even number of pixels.
+  ((MR + 1 == rows ? void(found = tile<TWO ? (MR + 2) / 2 * 2 : MR + 1, NV, TWO, FLOAT>) : void()), ...);
   return found;
 }
 
@@ -188,7 +189,7 @@ class Conv final : public ConvU8 {
   void run_map(const std::uint8_t* map, std::uint8_t* out) const {
     const bool by_panel = std::size_t(s_.outputs) * s_.taps() > (std::size_t(1) << 18);
     if (!by_panel) {
-      const int step = 2 * s_.out_width <= kMostRows[panels_.widest] ? 2 : 1;
+      const int step = !float_ && 2 * s_.out_width <= kMostRows[panels_.widest] ? 2 : 1;
       for (int y = 0; y < s_.out_height; y += step) {
         for (int index = 0; index < panels_.count; ++index) run_lines(map, out, panels_.at[index], y, step);
       }
@@ -196,7 +197,7 @@ class Conv final : public ConvU8 {
     }
     for (int index = 0; index < panels_.count; ++index) {
       const Panel& panel = panels_.at[index];
-      const int step = 2 * s_.out_width <= kMostRows[panel.vectors] ? 2 : 1;
+      const int step = !float_ && 2 * s_.out_width <= kMostRows[panel.vectors] ? 2 : 1;
       for (int y = 0; y < s_.out_height; y += step) run_lines(map, out, panel, y, step);
     }
   }
@@ -215,7 +216,7 @@ class Conv final : public ConvU8 {
     if (lines == 2 && y + 1 < s_.out_height) {
       t.a = from;
       t.out = to;
-      (float_ ? tile_for<true, true>(2 * width, panel.vectors) : tile_for<true, false>(2 * width, panel.vectors))(t);
+      tile_for<true, false>(2 * width, panel.vectors)(t);
       return;
     }
     const int tiles = (width + most - 1) / most, rows = (width + tiles - 1) / tiles;
