@@ -53,7 +53,7 @@ kernels-test-sanitized:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
 
 # One static file that loads and times a planned model, for machines without Python.
-SMALL := -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
+SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
 nasq-run: nasq-run-x86_64
 nasq-run-x86_64:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "$(SMALL)" runner/nasq_run.cc runner/small.cc
