@@ -5,6 +5,8 @@
 # make lint | lock | wheel | clean | help
 PYTHON ?= python3
 ARGS ?=
+# Test files run side by side; a file's own tests stay in order in one process.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ search: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@scripts/install_test_tools.sh
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
