@@ -1,6 +1,7 @@
 # make search [ARGS="data=cifar10 data.path=..."]   install, compile and search
 # make test   [ARGS="-k store"]                      install with the tools of tests and run them
 # make bench-kernels [ARGS="vit_tiny"]              compare our kernels with ONNX Runtime, see CONTRIBUTING.md
+# make nasq-run                                     build/nasq-run-x86_64; make nasq-run-aarch64 for Arm
 # make lint | lock | wheel | clean | help
 PYTHON ?= python3
 ARGS ?=
@@ -18,7 +19,7 @@ LOCKED := pyproject.toml constraints.txt
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized bench-kernels bench-products
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -52,6 +53,20 @@ kernels-test-aarch64:
 	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
 kernels-test-sanitized:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
+
+# One static file that loads and times a planned model, for machines without Python.
+SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
+nasq-run: nasq-run-x86_64
+nasq-run-x86_64:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "$(SMALL)" runner/nasq_run.cc runner/small.cc
+	@ls -l build/$@
+nasq-run-aarch64:
+	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "$(SMALL)" runner/nasq_run.cc runner/small.cc
+	@ls -l build/$@
+
+# Damages planned models under AddressSanitizer and UBSan: build/kernels-fuzz MODEL.nasq ROUNDS SEED.
+kernels-fuzz:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fno-exceptions -fsanitize=address,undefined -fno-sanitize-recover" src/plan/fuzz.cc
 
 # The native runtime against ONNX Runtime and, after "pip install hwnas[bench]", OpenVINO; see scripts/bench_kernels.py.
 bench-kernels: $(VENV)/.installed-dev

@@ -62,7 +62,9 @@ class BoundProgram {
       nb::gil_scoped_release released;
       nas::Plan plan;
       wrong = nas::load_plan(data, size, &plan);
-      if (wrong.empty()) program_ = nas::Program::make(std::move(plan), level.name, &wrong);
+      nas::Level kernels = nas::Level::portable;
+      if (wrong.empty() && !nas::level_named(level.name, &kernels)) wrong = "its level has no kernels";
+      if (wrong.empty()) program_ = nas::Program::make(std::move(plan), kernels, &wrong);
     }
     if (program_ == nullptr) throw nb::value_error(("the planned model was refused: " + wrong).c_str());
   }

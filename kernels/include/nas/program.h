@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "nas/level.h"
 #include "nas/plan.h"
 
 namespace nas {
@@ -24,9 +25,9 @@ class Step {
 
 class Program {
  public:
-  // Takes the best kernels that `isa` (a name of known_isas()) allows. Returns nullptr and says in `error` what is
+  // Takes the best kernels that `level` allows, which must be available. Returns nullptr and says in `error` what is
   // wrong with an operator.
-  static std::unique_ptr<Program> make(Plan plan, const std::string& isa, std::string* error);
+  static std::unique_ptr<Program> make(Plan plan, Level level, std::string* error);
 
   const Plan& plan() const { return plan_; }
   const Step& step(std::size_t index) const { return *steps_[index]; }

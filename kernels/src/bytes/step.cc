@@ -8,12 +8,12 @@
 namespace nas {
 namespace {
 
-const ByteKernels& kernels_for(IsaClass isa) {
+const ByteKernels& kernels_for(const OpView& view) {
 #if defined(__x86_64__)
-  if (isa >= IsaClass::kAvx512Vnni) return byte_kernels_avx512;
-  if (isa == IsaClass::kAvx2) return byte_kernels_avx2;
+  if (view.vnni()) return byte_kernels_avx512;
+  if (view.avx2()) return byte_kernels_avx2;
 #endif
-  (void)isa;
+  (void)view;
   return byte_kernels_portable;
 }
 
@@ -33,7 +33,7 @@ StepPtr make_quantize(const OpView& view) {
   if (!is(in, Dtype::kF32) || !is(out, Dtype::kU8) || in.elements != out.elements) return nullptr;
   if (!scale_is_good(scale) || !is_zero_point(zero)) return nullptr;
   if (planes && (out.rank != 4 || in.elements % out.dims[0] != 0)) return nullptr;
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   if (!planes) {
     return step_of(named("quantize", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
       k.quantize(at<float>(arena, in), at<std::uint8_t>(arena, out), in.elements, scale, std::int32_t(zero));
@@ -56,7 +56,7 @@ StepPtr make_dequantize(const OpView& view) {
   const std::int64_t zero = view.op.ints[0];
   if (!is(in, Dtype::kU8) || !is(out, Dtype::kF32) || in.elements != out.elements) return nullptr;
   if (!scale_is_good(scale) || !is_zero_point(zero)) return nullptr;
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   return step_of(named("dequantize", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
     k.dequantize(at<std::uint8_t>(arena, in), at<float>(arena, out), in.elements, scale, std::int32_t(zero));
   });
@@ -68,10 +68,10 @@ StepPtr make_table(const OpView& view) {
   const ConstantRecord& constant = view.constant(0);
   if (!is(in, Dtype::kU8) || !is(out, Dtype::kU8) || in.elements != out.elements) return nullptr;
   if (constant.dtype != Dtype::kU8 || constant.elements != 256) return nullptr;
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   const std::uint8_t* entries = constant.data;
 #if defined(__x86_64__)
-  if (view.isa >= IsaClass::kAvx512Vnni && cpu_features().avx512vbmi) {
+  if (view.vnni() && cpu_features().avx512vbmi) {
     return step_of("table_avx512vbmi", [=](std::uint8_t* arena, std::uint8_t*) {
       table_avx512vbmi(arena + in.offset, arena + out.offset, in.elements, entries);
     });
@@ -88,7 +88,7 @@ StepPtr make_lookup(const OpView& view) {
   const ConstantRecord& constant = view.constant(0);
   if (!is(in, Dtype::kU8) || !is(out, Dtype::kF32) || in.elements != out.elements) return nullptr;
   if (constant.dtype != Dtype::kF32 || constant.elements != 256) return nullptr;
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   const float* entries = values<float>(constant);
   return step_of(named("lookup", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
     k.lookup(at<std::uint8_t>(arena, in), at<float>(arena, out), in.elements, entries);
@@ -104,7 +104,7 @@ StepPtr make_binary_u8(const OpView& view) {
   }
   const float scale_a = view.op.floats[0], scale_b = view.op.floats[1], scale = view.op.floats[2];
   const float zero_a = float(view.op.ints[0]), zero_b = float(view.op.ints[1]), zero = float(view.op.ints[2]);
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   if (view.op.kind == Kind::kAddU8) {
     if (!same_shape(a, b)) return nullptr;
     AddParams p{scale_a / scale, scale_b / scale, 0.0F};
@@ -144,7 +144,7 @@ StepPtr make_mean_u8(const OpView& view) {
   if (!is_zero_point(zero_in) || !is_zero_point(zero_out) || !std::isfinite(multiplier) || pixels > (1U << 22)) {
     return nullptr;
   }
-  const ByteKernels& k = kernels_for(view.isa);
+  const ByteKernels& k = kernels_for(view);
   const auto body = [=, &k](std::uint8_t* arena, std::uint8_t* scratch) {
     for (std::size_t image = 0; image < in.dims[0]; ++image) {
       k.mean(arena + in.offset + image * pixels * channels, arena + out.offset + image * channels, pixels, channels,

@@ -58,6 +58,15 @@ inline bool has_vector_form(int code) {
 
 inline __mmask16 first_floats(int count) { return count >= 16 ? 0xFFFF : static_cast<__mmask16>((1U << count) - 1); }
 
+// In place, behind the tiles that wrote the values and while they are in the first-level cache.
+__attribute__((noinline)) void activate(float* values, std::size_t count, const Activation& activation) {
+  if (activation.code == kNone || activation.code == kIdentity) return;
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = count - i >= 16 ? 0xFFFF : first_floats(int(count - i));
+    _mm512_mask_storeu_ps(values + i, mask, activated(_mm512_maskz_loadu_ps(mask, values + i), activation));
+  }
+}
+
 struct Tile {
   const float* a;
   std::ptrdiff_t lda, pitch;
@@ -67,7 +76,6 @@ struct Tile {
   float* out;
   std::ptrdiff_t ldo;
   int columns;
-  Activation activation;
 };
 
 template <int MR, int NV>
@@ -99,9 +107,8 @@ void tile(const Tile& t) {
   for (int r = 0; r < MR; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      const __m512 value = activated(sums[r][v], t.activation);
       const int left = t.columns - 16 * v;
-      if (left > 0) _mm512_mask_storeu_ps(t.out + r * t.ldo + 16 * v, first_floats(left), value);
+      if (left > 0) _mm512_mask_storeu_ps(t.out + r * t.ldo + 16 * v, first_floats(left), sums[r][v]);
     }
   }
 }
@@ -109,10 +116,13 @@ void tile(const Tile& t) {
 using TileFn = void (*)(const Tile&);
 constexpr int kMostRows[5] = {0, 12, 12, 8, 6};
 
+// Even numbers of rows above 4 keep the code small; a last tile overlaps the one before it anyway.
+int rows_offered(int rows) { return rows > 4 ? rows / 2 * 2 : rows; }
+
 template <int NV, int... MR>
 TileFn pick(int rows, std::integer_sequence<int, MR...>) {
   TileFn found = nullptr;
-  ((MR + 1 == rows ? void(found = tile<MR + 1, NV>) : void()), ...);
+  ((MR + 1 == rows ? void(found = tile<(MR + 1 > 4 ? (MR + 1) / 2 * 2 : MR + 1), NV>) : void()), ...);
   return found;
 }
 
@@ -221,7 +231,6 @@ class Dense final : public Framed {
     t.rows = s_.kernel_h;
     t.depth = depth_;
     t.ldo = s_.outputs;
-    t.activation = activation_;
     // Pieces of a long run that stay in the first-level cache while all panels pass.
     const int piece = flat_ && std::int64_t(width) * depth_ > 6144 ? (6144 / depth_ > 24 ? 6144 / depth_ : 24) : width;
     for (int y = 0; y < lines; ++y) {
@@ -230,7 +239,9 @@ class Dense final : public Framed {
         for (int done = 0; done < total;) {
           const int vectors = Panels::next_width(total - done, total);
           const int most = kMostRows[vectors] < count ? kMostRows[vectors] : count;
-          const int tiles = (count + most - 1) / most, rows = (count + tiles - 1) / tiles;
+          // Balanced; where an odd number became even there may be one tile more.
+          const int balanced = (count + most - 1) / most;
+          const int rows = rows_offered((count + balanced - 1) / balanced), tiles = (count + rows - 1) / rows;
           const TileFn run = tile_for(rows, vectors);
           t.b = weights_ + group * done;
           t.bias = bias_ + 16 * done;
@@ -243,6 +254,7 @@ class Dense final : public Framed {
           }
           done += vectors;
         }
+        activate(output + (std::ptrdiff_t(y) * width + start) * s_.outputs, std::size_t(count) * s_.outputs, activation_);
         start += count;
       }
     }

@@ -86,11 +86,11 @@ StepPtr make_conv_u8(const OpView& view) {
   params.float_out = is(out, Dtype::kF32);
   std::unique_ptr<ConvU8> conv;
 #if defined(__x86_64__)
-  if (view.isa >= IsaClass::kAvx512Vnni) {
+  if (view.vnni()) {
     conv.reset(depthwise3x3_u8_avx512vnni(params));
     if (conv == nullptr) conv.reset(depthwise_u8_avx512vnni(params));
     if (conv == nullptr) conv.reset(conv_u8_avx512vnni(params));
-  } else if (view.isa >= IsaClass::kAvx2) {
+  } else if (view.avx2()) {
     conv.reset(depthwise_u8_avx2(params));
     if (conv == nullptr) conv.reset(conv_u8_avx2(params));
   }
@@ -116,8 +116,8 @@ StepPtr make_conv_f32(const OpView& view) {
   params.beta = view.op.floats[1];
   std::unique_ptr<ConvF32> conv;
 #if defined(__x86_64__)
-  if (view.isa >= IsaClass::kAvx512Vnni) conv.reset(conv_f32_avx512(params));
-  if (view.isa == IsaClass::kAvx2) conv.reset(conv_f32_avx2(params));
+  if (view.vnni()) conv.reset(conv_f32_avx512(params));
+  if (view.avx2()) conv.reset(conv_f32_avx2(params));
 #endif
   if (conv == nullptr) conv.reset(conv_f32_portable(params));
   return StepPtr(new StepF32(view, std::move(conv)));

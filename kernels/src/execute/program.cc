@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "nas/cpu.h"
 #include "step.h"
 
 namespace nas {
@@ -60,23 +59,15 @@ StepPtr make_step(const OpView& view) {
   return nullptr;
 }
 
-IsaClass class_of(const std::string& isa) {
-  // Every processor with VNNI has BW and VL too, but an emulator or a hypervisor may hide them.
-  const Features& cpu = cpu_features();
-  if (isa == "avx512_vnni" && cpu.avx512bw && cpu.avx512vl) return IsaClass::kAvx512Vnni;
-  if (isa == "avx2" || isa == "avx_vnni" || isa == "avx512" || isa == "avx512_vnni") return IsaClass::kAvx2;
-  return IsaClass::kPortable;
-}
-
 }  // namespace
 
-std::unique_ptr<Program> Program::make(Plan plan, const std::string& isa, std::string* error) {
+std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* error) {
   std::unique_ptr<Program> program(new Program());
   program->plan_ = std::move(plan);
   const Plan& kept = program->plan_;
   std::size_t scratch = 0;
   for (const OpRecord& op : kept.ops) {
-    const OpView view{kept, op, class_of(isa)};
+    const OpView view{kept, op, level};
     StepPtr step = make_step(view);
     if (step == nullptr) {
       *error = "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +

@@ -4,17 +4,19 @@
 #include <memory>
 #include <string>
 
+#include "nas/level.h"
 #include "nas/program.h"
 
 namespace nas {
 
-// ISAs in the order in which a later one includes an earlier one, as far as these kernels care.
-enum class IsaClass { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
-
 struct OpView {
   const Plan& plan;
   const OpRecord& op;
-  IsaClass isa;
+  Level level;
+
+  // The AVX-512 kernels of this folder need VNNI beside them; every level above avx2 includes it.
+  bool vnni() const { return level == Level::avx512_vnni; }
+  bool avx2() const { return level >= Level::avx2 && level < Level::avx512_vnni; }
 
   const TensorRecord& input(std::size_t index) const { return plan.tensors[op.inputs[index]]; }
   const TensorRecord& output(std::size_t index = 0) const { return plan.tensors[op.outputs[index]]; }

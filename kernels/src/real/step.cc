@@ -6,6 +6,7 @@
 
 #include "../execute/step.h"
 #include "../pool/pool.h"
+#include "nas/norm.h"
 #include "unary.h"
 
 namespace nas {
@@ -111,6 +112,14 @@ StepPtr make_unary_f32(const OpView& view) {
       for (std::size_t i = 0; i < in.elements; ++i) y[i] = std::min(beta, std::max(alpha, x[i]));
     });
   }
+  if (code == kGelu || code == kSiLU) {
+    const NormKernels& kernels = norm_kernels(view.level);
+    const auto function = code == kGelu ? kernels.gelu : kernels.silu;
+    const std::string name = std::string(code == kGelu ? "gelu_f32_" : "silu_f32_") + level_name(kernels.level);
+    return step_of(name, [=](std::uint8_t* arena, std::uint8_t*) {
+      function(at<float>(arena, in), std::int64_t(in.elements), at<float>(arena, out));
+    });
+  }
   return step_of("unary_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
     const float* x = at<float>(arena, in);
     float* y = at<float>(arena, out);
@@ -154,7 +163,7 @@ StepPtr make_pool(const OpView& view) {
   if ((height + top + ints[6] - kh) / sh + 1 != out.dims[1] || height + top + ints[6] < kh) return nullptr;
   if ((width + left + ints[7] - kw) / sw + 1 != out.dims[2] || width + left + ints[7] < kw) return nullptr;
 #if defined(__x86_64__)
-  if (bytes && view.isa >= IsaClass::kAvx512Vnni) {
+  if (bytes && view.vnni()) {
     const PoolShape shape{height, width, channels, out.dims[1], out.dims[2], kh, kw, sh, sw, top, left};
     return step_of("max_u8_avx512", [=](std::uint8_t* arena, std::uint8_t*) {
       for (std::size_t image = 0; image < in.dims[0]; ++image) {

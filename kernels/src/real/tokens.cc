@@ -1,8 +1,8 @@
 // What networks on tokens compute in float beside their products with weights.
 #include <algorithm>
-#include <cmath>
 
 #include "../execute/step.h"
+#include "nas/norm.h"
 
 namespace nas {
 namespace {
@@ -43,40 +43,46 @@ StepPtr make_matmul_f32(const OpView& view) {
 StepPtr make_softmax_f32(const OpView& view) {
   if (!view.counts(1, 1, 0, 0, 0) || !floats_of_one_shape(view.input(0), view.output())) return nullptr;
   const TensorRecord in = view.input(0), out = view.output();
-  const std::size_t width = in.dims[in.rank - 1];
-  return step_of("softmax_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
-    const float* x = at<float>(arena, in);
-    float* y = at<float>(arena, out);
-    for (std::size_t start = 0; start < in.elements; start += width, x += width, y += width) {
-      const float largest = *std::max_element(x, x + width);
-      float sum = 0.0F;
-      for (std::size_t i = 0; i < width; ++i) sum += y[i] = std::exp(x[i] - largest);
-      for (std::size_t i = 0; i < width; ++i) y[i] /= sum;
-    }
-  });
+  const std::int64_t width = in.dims[in.rank - 1];
+  const NormKernels& kernels = norm_kernels(view.level);
+  const auto body = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+    SoftmaxArgs args;
+    args.rows = std::int64_t(in.elements) / width;
+    args.width = width;
+    args.x = {at<float>(arena, in), width, Type::f32, {}};
+    args.y = {at<float>(arena, out), width, Type::f32, {}};
+    args.scratch = reinterpret_cast<float*>(scratch);
+    kernels.softmax(args);
+  };
+  return step_of(std::string("softmax_f32_") + level_name(kernels.level), body, width * sizeof(float));
 }
 
 StepPtr make_norm_f32(const OpView& view) {
   if (!view.counts(1, 1, 2, 1, 1) || !floats_of_one_shape(view.input(0), view.output())) return nullptr;
   const TensorRecord in = view.input(0), out = view.output();
-  const std::size_t width = in.dims[in.rank - 1];
+  const std::int64_t width = in.dims[in.rank - 1];
   const ConstantRecord &gain = view.constant(0), &bias = view.constant(1);
-  if (gain.dtype != Dtype::kF32 || bias.dtype != Dtype::kF32 || gain.elements != width || bias.elements != width) return nullptr;
+  if (gain.dtype != Dtype::kF32 || bias.dtype != Dtype::kF32) return nullptr;
+  if (gain.elements != std::uint64_t(width) || bias.elements != std::uint64_t(width)) return nullptr;
   const float *gains = values<float>(gain), *biases = values<float>(bias);
-  const bool centred = view.op.ints[0] != 0;
+  const bool rms = view.op.ints[0] == 0;
   const float epsilon = view.op.floats[0];
-  return step_of(centred ? "layernorm_f32_portable" : "rmsnorm_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
-    const float* x = at<float>(arena, in);
-    float* y = at<float>(arena, out);
-    for (std::size_t start = 0; start < in.elements; start += width, x += width, y += width) {
-      float mean = 0.0F, square = 0.0F;
-      for (std::size_t i = 0; centred && i < width; ++i) mean += x[i];
-      mean /= float(width);
-      for (std::size_t i = 0; i < width; ++i) square += (x[i] - mean) * (x[i] - mean);
-      const float factor = 1.0F / std::sqrt(square / float(width) + epsilon);
-      for (std::size_t i = 0; i < width; ++i) y[i] = (x[i] - mean) * factor * gains[i] + biases[i];
-    }
-  });
+  const NormKernels& kernels = norm_kernels(view.level);
+  const auto body = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+    NormArgs args;
+    args.rows = std::int64_t(in.elements) / width;
+    args.width = width;
+    args.x = {at<float>(arena, in), width, Type::f32, {}};
+    args.y = {at<float>(arena, out), width, Type::f32, {}};
+    args.gamma = gains;
+    args.beta = biases;
+    args.epsilon = epsilon;
+    args.rms = rms;
+    args.scratch = reinterpret_cast<float*>(scratch);
+    kernels.norm(args);
+  };
+  const std::string name = std::string(rms ? "rmsnorm_f32_" : "layernorm_f32_") + level_name(kernels.level);
+  return step_of(name, body, width * sizeof(float));
 }
 
 }  // namespace nas
