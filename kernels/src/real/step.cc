@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "../execute/step.h"
+#include "nas/norm.h"
 #include "../pool/pool.h"
 #include "nas/norm.h"
 #include "unary.h"
