@@ -126,25 +126,13 @@ def _walk(chain: _Chain, first: Node, given: Shape) -> _Attention:
     if kv_heads < 1 or heads % kv_heads != 0:
         raise _Mismatch
     by_head, stacked = (1, heads, tokens, size), (1, kv_heads, heads // kv_heads * tokens, size)
-    query, scale = split.outputs[0], 1.0
-    step = chain.reader(query, "Reshape", "Mul", "MatMul")
-    if step.op_type == "Reshape":
-        chain.reshape(step, by_head, stacked)
-        step = chain.reader(step.outputs[0], "Mul", "MatMul")
-    elif heads != kv_heads:
-        raise _Mismatch
-    if step.op_type == "Mul":
-        factor = chain.stored(step.inputs[1])
-        if factor.size != 1:
-            raise _Mismatch
-        scale = float(factor.reshape(-1)[0])
-        step = chain.reader(step.outputs[0], "MatMul")
+    scores, scale = _scores(chain, split.outputs[0], by_head, stacked)
     turned = chain.reader(split.outputs[1], "Transpose")
-    if tuple(turned.get("perm", ())) != _TURNED or step.inputs[1] != turned.outputs[0]:
+    if tuple(turned.get("perm", ())) != _TURNED or scores.inputs[1] != turned.outputs[0]:
         raise _Mismatch
-    if chain.reader(turned.outputs[0], "MatMul") is not step:
+    if chain.reader(turned.outputs[0], "MatMul") is not scores:
         raise _Mismatch
-    step = chain.reader(step.outputs[0], "Softmax", "Add")
+    step = chain.reader(scores.outputs[0], "Softmax", "Add")
     causal = step.op_type == "Add"
     if causal:
         _check_causal(chain.stored(step.inputs[1]), tokens, heads == kv_heads)
@@ -174,3 +162,21 @@ def _check_causal(mask: NDArray[Any], tokens: int, plain: bool) -> None:
     behind = np.triu(np.ones_like(square, dtype=bool), 1)
     if not (np.all(square[behind] <= _MASKED) and np.all(square[~behind] == 0)):
         raise _Mismatch
+
+
+def _scores(chain: _Chain, query: str, by_head: Shape, stacked: Shape) -> tuple[Node, float]:
+    """Return the product of queries and keys, and what the queries were multiplied by."""
+    scale = 1.0
+    step = chain.reader(query, "Reshape", "Mul", "MatMul")
+    if step.op_type == "Reshape":
+        chain.reshape(step, by_head, stacked)
+        step = chain.reader(step.outputs[0], "Mul", "MatMul")
+    elif by_head != stacked:
+        raise _Mismatch
+    if step.op_type == "Mul":
+        factor = chain.stored(step.inputs[1])
+        if factor.size != 1:
+            raise _Mismatch
+        scale = float(factor.reshape(-1)[0])
+        step = chain.reader(step.outputs[0], "MatMul")
+    return step, scale
