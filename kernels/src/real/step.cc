@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "../execute/step.h"
-#include "nas/norm.h"
 #include "../pool/pool.h"
+#include "nas/elementwise.h"
 #include "nas/norm.h"
 #include "unary.h"
 
