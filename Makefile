@@ -5,6 +5,8 @@
 # make lint | lock | wheel | clean | help
 PYTHON ?= python3
 ARGS ?=
+# Test files run side by side; a file's own tests stay in order in one process.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ search: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@scripts/install_test_tools.sh
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
@@ -53,7 +55,7 @@ kernels-test-sanitized:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
 
 # One static file that loads and times a planned model, for machines without Python.
-SMALL := -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
+SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
 nasq-run: nasq-run-x86_64
 nasq-run-x86_64:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "$(SMALL)" runner/nasq_run.cc runner/small.cc

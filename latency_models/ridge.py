@@ -55,6 +55,19 @@ class RelativeRidge:
         mean = np.maximum(scaled @ self._coefficients[1:] + self._coefficients[0], self._smallest)
         return mean, self._share * mean
 
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays."""
+        numbers = np.array([self._smallest, self._share])
+        return {"mean": self._mean, "scale": self._scale, "coefficients": self._coefficients, "numbers": numbers}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> RelativeRidge:
+        """Return the model that ``to_arrays`` was called on."""
+        model = RelativeRidge()
+        model._mean, model._scale, model._coefficients = arrays["mean"], arrays["scale"], arrays["coefficients"]
+        model._smallest, model._share = (float(value) for value in arrays["numbers"])
+        return model
+
 
 def _solve(rows: Array, target: Array, weights: Array) -> Iterator[Array]:
     """Yield intercept and coefficients for each penalty, from one eigendecomposition."""

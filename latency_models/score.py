@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,12 @@ from latency_models.encodings.blocks import Encoding
 from latency_models.graph import GraphRegressor
 from latency_models.metrics import average, scores
 from latency_models.tables import Groups, group_rows, read_table, split_rows
+from latency_models.transfer import FewShot
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
+
+POOL = 900  # architectures that the known devices have measured, and among which few-shot adaptation chooses
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Task:
     latency: Array | None = None
 
     def blocks(self, rows: Rows) -> dict[str, Array]:
-        """Return the features of the graphs that were measured for ``rows``."""
-        return self.encoding.rows(self.groups.source[rows])
+        """Return the features of the graphs that were measured for ``rows``, measured latency among them."""
+        found = self.encoding.rows(self.groups.source[rows])
+        return found if self.latency is None else {**found, "latency": self.latency[rows, None]}
 
 
 class TableScorer:
@@ -62,7 +66,8 @@ class TableScorer:
             target: column to predict, or columns joined by ``+`` whose sum is predicted.
             train: rows to learn from.
             seeds: splits, numbered from 0.
-            latency: column of the measured latency, where the target is an energy.
+            latency: column of the measured latency, where the target is an energy: the model then knows how long each
+                architecture ran, as the baseline of constant watts does.
             transfer_from: columns of the devices known already; ``train`` rows are measured on the target then.
         """
         started = time.monotonic()
@@ -71,9 +76,15 @@ class TableScorer:
         times = read.numbers(latency) if latency else None
         known = np.where(np.isfinite(times) & (times > 0), values, np.nan) if times is not None else values
         task = Task(encoder(space)(read), known, group_rows(read, known), times)
-        runs = [_run(task, train, seed) for seed in range(seeds)]
+        if transfer_from:
+            known_devices = np.stack([read.numbers(column) for column in transfer_from], axis=1)
+            runs = [_run_transfer(task, known_devices, train, seed) for seed in range(seeds)]
+        else:
+            runs = [_run(task, train, seed) for seed in range(seeds)]
         report: dict[str, Any] = average([run["scores"] for run in runs])
         report["baseline"] = {name: average([run["baseline"][name] for run in runs]) for name in runs[0]["baseline"]}
+        if task.latency is not None:
+            report["beats_constant_watts"] = _beats(report, report["baseline"]["latency_x_constant_watts"])
         return {
             **report,
             "chosen": [run["chosen"] for run in runs],
@@ -101,6 +112,29 @@ def _run(task: Task, train: int, seed: int) -> dict[str, Any]:
     }
 
 
+def _run_transfer(task: Task, known: Array, count: int, seed: int) -> dict[str, Any]:
+    """Adapt to the target from ``count`` measurements; what is scored was seen on no device, known ones included."""
+    pool, test = split_rows(task.groups, POOL, seed)
+    usable = pool[(np.isfinite(known[pool]) & (known[pool] > 0)).all(axis=1)]
+    model = FewShot().fit_sources(task.encoding.rows(usable), known[usable])
+    picked = model.choose(count)
+    model.adapt(picked, task.target[usable[picked]])
+    mean, std = model.predict(task.encoding.rows(test))
+    learn = usable[picked]
+    return {
+        "scores": scores(task.target[test], mean, std),
+        "baseline": _baselines(task, learn, test),
+        "chosen": "transfer",
+        "n_train": len(learn),
+        "n_test": len(test),
+    }
+
+
+def _beats(model: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
+    """Tell whether the model errs less than the baseline; one that does not is not worth its parameters."""
+    return bool(model["mape"] < baseline["mape"])
+
+
 def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str, float | None]]:
     found = {}
     measured = task.target[test]
@@ -111,6 +145,9 @@ def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str,
     if task.latency is not None:
         watts = float(np.median(task.target[learn] / task.latency[learn]))
         found["latency_x_constant_watts"] = scores(measured, watts * task.latency[test])
+        alone = replace(task, latency=None)
+        model = GraphRegressor().fit(alone.blocks(learn), task.target[learn], task.groups.of_row[learn])
+        found["same_model_without_latency"] = scores(measured, *model.predict(alone.blocks(test)))
     return found
 
 

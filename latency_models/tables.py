@@ -22,11 +22,11 @@ class Table:
     """Columns of equal length.
 
     Args:
-        columns: name to values; a missing value is None.
+        columns: name to values; a missing value is None. An Arrow column is turned into values when it is asked for.
         name: of the file, for errors.
     """
 
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Any]
     name: str
 
     def __len__(self) -> int:
@@ -40,7 +40,9 @@ class Table:
         """
         if column not in self.columns:
             raise unknown_name(f"column of {self.name}", column, self.columns)
-        return self.columns[column]
+        found: Any = self.columns[column]
+        values: Sequence[Any] = found.to_pylist() if hasattr(found, "to_pylist") else found
+        return values
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Return a column, or the sum of columns joined by ``+``, as floats; what is missing is NaN.
@@ -74,7 +76,7 @@ def read_table(path: str | Path) -> Table:
         raise DataError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
     if read.num_rows == 0:
         raise DataError(f"{path} has no rows.")
-    return Table({name: read[name].to_pylist() for name in read.column_names}, path.name)
+    return Table({name: read[name] for name in read.column_names}, path.name)
 
 
 def _is_parquet(path: Path) -> bool:

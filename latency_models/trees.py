@@ -1,8 +1,9 @@
-"""Boosted regression trees of scikit-learn on the logarithm of the target; kept as plain arrays once fitted."""
+"""Boosted regression trees of scikit-learn on the logarithm of the target; plain arrays once fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,50 @@ from latency_models.ridge import folds
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 250
-_RATE = 0.07
+_TREES = 150
+_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees side by side; a node whose left child is negative is a leaf.
+
+    Args:
+        start: prediction before the first tree.
+        left: (trees, nodes), child taken where the feature is at most the threshold.
+        right: (trees, nodes), the other child.
+        feature: (trees, nodes).
+        threshold: (trees, nodes).
+        value: (trees, nodes), what a leaf adds.
+    """
+
+    start: float
+    left: Array
+    right: Array
+    feature: Array
+    threshold: Array
+    value: Array
+
+    def predict(self, rows: Array) -> Array:
+        """Return the sum of the leaves that each row (rows, columns) reaches."""
+        # scikit-learn compares in single precision.
+        rows = rows.astype(np.float32).astype(np.float64)
+        total = np.full(len(rows), self.start)
+        index = np.arange(len(rows))
+        for left, right, feature, threshold, value in zip(
+            self.left.astype(int), self.right.astype(int), self.feature.astype(int), self.threshold, self.value,
+            strict=True,
+        ):  # fmt: skip
+            node = np.zeros(len(rows), dtype=int)
+            while (inner := left[node] >= 0).any():
+                goes_left = rows[index, np.maximum(feature[node], 0)] <= threshold[node]
+                node = np.where(inner, np.where(goes_left, left[node], right[node]), node)
+            total += value[node]
+        return total
 
 
 class Trees:
-    """Histogram gradient boosting; its deviation is a share of the mean, from the left-out rows."""
+    """Gradient boosting; its deviation is a share of the mean, from the left-out rows."""
 
     def fit(self, blocks: Mapping[str, Array], target: Array, groups: NDArray[np.int64]) -> Trees:
         """Learn; returns self."""
@@ -24,11 +63,11 @@ class Trees:
         self._kept = _different_columns(rows)
         rows, logs = rows[:, self._kept], np.log(target)
         outside = np.empty(len(target))
-        for learn, leave in folds(groups, 4):
+        for learn, leave in folds(groups, 3):
             outside[leave] = np.exp(_boosted(rows[learn], logs[learn]).predict(rows[leave]))
         self._outside = outside
         self._share = float(np.sqrt(np.mean(np.minimum(np.abs(outside / target - 1), 1.0) ** 2)))
-        self._model = _boosted(rows, logs)
+        self._forest = _boosted(rows, logs)
         return self
 
     def left_out(self) -> tuple[Array, Array]:
@@ -37,17 +76,56 @@ class Trees:
 
     def predict(self, blocks: Mapping[str, Array]) -> tuple[Array, Array]:
         """Return mean and deviation per row."""
-        mean = np.exp(self._model.predict(np.hstack(list(blocks.values()))[:, self._kept]))
+        mean = np.exp(self._forest.predict(np.hstack(list(blocks.values()))[:, self._kept]))
         return mean, self._share * mean
 
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that prediction needs as plain arrays."""
+        names = ("left", "right", "feature", "threshold", "value")
+        trees = {name: getattr(self._forest, name) for name in names}
+        return {**trees, "kept": self._kept.astype(np.float64), "numbers": np.array([self._forest.start, self._share])}
 
-def _boosted(rows: Array, logs: Array):  # type: ignore[no-untyped-def]
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> Trees:
+        """Return the model that ``to_arrays`` was called on."""
+        model = Trees()
+        start, model._share = (float(value) for value in arrays["numbers"])
+        names = ("left", "right", "feature", "threshold", "value")
+        model._forest = Forest(start, *(arrays[name] for name in names))
+        model._kept = arrays["kept"].astype(np.int64)
+        return model
 
-    model = HistGradientBoostingRegressor(
-        max_iter=_ROUNDS, learning_rate=_RATE, min_samples_leaf=5, max_leaf_nodes=16, random_state=0
+
+def _boosted(rows: Array, logs: Array) -> Forest:
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    model = GradientBoostingRegressor(
+        n_estimators=_TREES,
+        learning_rate=_RATE,
+        max_depth=4,
+        min_samples_leaf=5,
+        max_features=0.3,
+        subsample=0.7,
+        init="zero",
+        random_state=0,
     )
-    return model.fit(rows, logs)
+    start = float(logs.mean())
+    trees = [estimator.tree_ for estimator in model.fit(rows, logs - start).estimators_[:, 0]]
+    return Forest(
+        start,
+        _padded([tree.children_left for tree in trees], -1),
+        _padded([tree.children_right for tree in trees], -1),
+        _padded([tree.feature for tree in trees], 0),
+        _padded([tree.threshold for tree in trees], 0),
+        _padded([_RATE * tree.value[:, 0, 0] for tree in trees], 0),
+    )
+
+
+def _padded(values: list[Array], filler: float) -> Array:
+    found = np.full((len(values), max(map(len, values))), filler, dtype=np.float64)
+    for row, value in enumerate(values):
+        found[row, : len(value)] = value
+    return found
 
 
 def _different_columns(rows: Array) -> NDArray[np.int64]:

@@ -153,7 +153,12 @@ def _export_module(
         found.notes.append("trained by the recipe of the search")
     else:
         found.notes.append("its weights are fresh: the search trains nothing, and no weights were given")
-    export_fp32(module, target, len(preprocessing.mean), preprocessing.height, preprocessing.width)
+    try:
+        export_fp32(module, target, len(preprocessing.mean), preprocessing.height, preprocessing.width)
+    # The exporter raises whatever it stumbles over: a user's module is not one of ours, which it is known to read.
+    except Exception as error:
+        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise CandidateError("error", f"{request.source} cannot be exported to ONNX: {first}") from error
 
 
 def _copy_model(source: Path, target: Path) -> None:

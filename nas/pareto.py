@@ -31,12 +31,18 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
         Mask of shape (points,). Of points with equal losses all are kept.
     """
     losses = _losses(points)
-    keep = np.ones(len(losses), dtype=np.bool_)
-    for index, point in enumerate(losses):
-        no_worse = (losses <= point).all(axis=1)
-        better = (losses < point).any(axis=1)
-        keep[index] = not bool((no_worse & better).any())
-    return keep
+    distinct, row = np.unique(losses, axis=0, return_inverse=True)
+    # Strong ones first, since each pass drops all that the point at hand dominates.
+    left = np.argsort(distinct.sum(axis=1), kind="stable")
+    turn = 0
+    while turn < len(left):
+        better = (distinct[left] < distinct[left[turn]]).any(axis=1)
+        better[turn] = True
+        left = left[better]
+        turn = int(better[:turn].sum()) + 1
+    keep = np.zeros(len(distinct), dtype=np.bool_)
+    keep[left] = True
+    return keep[row.reshape(-1)]
 
 
 def crowding_distance(points: ArrayLike) -> NDArray[np.float64]:

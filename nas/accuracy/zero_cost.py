@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.accuracy.block_scores import Expressivity, Progressivity, Trainability
 from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
 from nas.accuracy.scratch import scratch
 from nas.errors import CandidateError, ConfigError, unknown_name
@@ -190,7 +191,11 @@ class _SignKernel(TorchFunctionMode):
 
 
 PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
-    proxy.name: proxy for proxy in (Synflow, Naswot, Params, Macs, JacobianCovariance, Snip, GradientNorm, Dss)
+    proxy.name: proxy
+    for proxy in (
+        *(Synflow, Naswot, Params, Macs, JacobianCovariance, Snip, GradientNorm, Dss),
+        *(Expressivity, Progressivity, Trainability),
+    )
 }
 
 

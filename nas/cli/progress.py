@@ -16,7 +16,7 @@ from rich.text import Text
 from nas.config.report import SearchReport
 from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
-from nas.search.front import Members
+from nas.search.front import Members, settled_metric
 from nas.search.status import SearchStatus
 
 _SHOWN_MEMBERS = 12
@@ -100,7 +100,8 @@ def front_table(
         unit = f" ({objective.unit})" if objective.unit and objective.unit.lower() not in objective.metric else ""
         table.add_column(objective.metric + unit, justify="right")
     metrics = {objective.metric for objective in objectives}
-    if "latency_ms" in metrics:
+    timed = settled_metric(metrics)
+    if timed in metrics:
         table.add_column("spread", justify="right")
     extra = [name for name in ("size_kib", "macs") if name not in metrics]
     for name in extra:
@@ -109,16 +110,16 @@ def front_table(
     table.add_column("architecture")
     for number, evaluation in front:
         cells = [show(objective.metric, evaluation.values[objective.metric]) for objective in objectives]
-        if "latency_ms" in metrics:
-            cells.append(_spread(evaluation))
+        if timed in metrics:
+            cells.append(_spread(evaluation, timed))
         cells += [show(name, evaluation.values.get(name, math.nan)) for name in extra]
         style = "bold green" if number == shipped else ""
         mark = f"{number} *" if number == shipped else str(number)
         table.add_row(mark, *cells, _precision(evaluation), evaluation.architecture.id, style=style)
     for baseline in baselines:
         cells = [show(objective.metric, baseline.values.get(objective.metric, math.nan)) for objective in objectives]
-        if "latency_ms" in metrics:
-            cells.append(_spread(baseline) if "latency_ms" in baseline.values else "-")
+        if timed in metrics:
+            cells.append(_spread(baseline, timed) if timed in baseline.values else "-")
         cells += [show(name, baseline.values.get(name, math.nan)) for name in extra]
         table.add_row("baseline", *cells, baseline.precision, baseline.name, style="cyan")
     return table
@@ -153,8 +154,8 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _spread(evaluation: Evaluation | Baseline) -> str:
-    origin = evaluation.provenance.get("latency_ms", {})
+def _spread(evaluation: Evaluation | Baseline, metric: str) -> str:
+    origin = evaluation.provenance.get(metric, {})
     if origin.get("provenance") == "measured":
         return f"±{origin['spread']:.2g}" + (" !" if origin.get("disturbed") else "")
     return "estimate"

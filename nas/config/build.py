@@ -26,6 +26,7 @@ from nas.executor.worker import Factory
 from nas.export import Exporter
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
+from nas.search.drift import retime_drifted
 from nas.search.driver import Driver
 from nas.search.front import (
     resolve_references,
@@ -94,7 +95,8 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
     folder = find_study(config["study"], config["folder"])
     with _only_driver(folder):
         store = existing(folder)
-        stored = dict(store.get("config"))
+        # Whose files may run is a matter of this call: a study's folder may come from elsewhere.
+        stored = {**store.get("config"), "plugins": config.get("plugins", [])}
         if config.get("data_path"):
             stored["data"] = {**stored["data"], "path": config["data_path"]}
         parts = Parts(stored, folder, study_objectives(store))
@@ -268,7 +270,8 @@ def _settle(parts: Parts, store: StudyStore) -> list[str]:
     if parts.meter is None:
         return []
     try:
-        return settle_front(store, parts.folder, parts.meter, parts.objectives)
+        notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
+        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives)]
     except (ModelFileError, CandidateError, MeasurementError) as error:
         return [f"the front was not timed again ({error}); latencies are those of the search"]
 
@@ -303,7 +306,9 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
 
 
 def _profile(parts: Parts, model: Path) -> list[OperatorTime]:
-    """Profile with the threads that were timed, and with nothing else running."""
+    """Profile with the threads that were timed, and with nothing else running; elsewhere than here there is none."""
+    if parts.device.transport != "local":
+        return []
     with parts.gate.timing():
         return parts.runtime.profile(model, threads=parts.device.threads)
 

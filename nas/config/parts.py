@@ -17,13 +17,14 @@ from nas.config.instantiate import allow_files, instantiate
 from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Resumable, Scorer, Screen, Trainer, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, Resumable, Scorer, Trainer, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace
+from nas.screen import Screen
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
 

@@ -29,7 +29,11 @@ METRICS = (
     "macs",
     "params",
 )
-PROXIES = ("params", "macs", "synflow", "naswot", "jacob_cov", "snip", "grad_norm", "dss")
+PROXIES = (
+    *("params", "macs", "synflow", "naswot"),
+    *("jacob_cov", "snip", "grad_norm", "dss"),
+    *("expressivity", "progressivity", "trainability"),
+)
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -111,6 +115,9 @@ class DropWorstConfig:
     snip: float | None = _key(None, "by connection sensitivity", above=0)
     grad_norm: float | None = _key(None, "by the norm of the gradient", above=0)
     dss: float | None = _key(None, "by synaptic diversity and saliency, for transformers", above=0)
+    expressivity: float | None = _key(None, "by the entropy of the blocks' features", above=0)
+    progressivity: float | None = _key(None, "by the growth of that entropy", above=0)
+    trainability: float | None = _key(None, "by how blocks pass gradients on", above=0)
 
 
 @dataclass

@@ -278,6 +278,7 @@ class ImageDataset:
         std: likewise.
         splits: ``train``, ``validation`` and ``test``.
         notes: what was left out and why, such as broken files.
+        members: split to the names or row numbers of its pictures in the source, in the order of ``splits``.
     """
 
     name: str
@@ -287,6 +288,7 @@ class ImageDataset:
     std: tuple[float, ...]
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    members: Mapping[str, Sequence[str | int]] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -303,8 +305,19 @@ class ImageDataset:
 
     @property
     def study_files(self) -> dict[str, str]:
-        """Nothing: mean and deviation go with the pre-processing."""
-        return {}
+        """Which picture is in which split, where the source can say it, and how many each class has there."""
+        counts = {
+            name: dict(zip(self.classes, np.bincount(split.labels, minlength=len(self.classes)).tolist(), strict=True))
+            for name, split in self.splits.items()
+        }
+        record = {
+            "data": self.name,
+            "fingerprint": self.fingerprint,
+            "pictures": {name: len(split) for name, split in self.splits.items()},
+            "classes": counts,
+            "members": {name: list(members) for name, members in self.members.items()},
+        }
+        return {"splits.json": json.dumps(record, indent=1) + "\n"}
 
     def shipped_files(self, encoding: Preprocessing) -> dict[str, str]:
         """Return class names, the pre-processing and the script that classifies pictures."""

@@ -96,6 +96,7 @@ class Cifar10:
                 f"{train_size} of {len(labels)} train pictures to train on, {validation_size} to validate, "
                 f"{test_size} of {len(test_labels)} test pictures; stratified by seed {self.seed}",
             ),
+            members={"train": train.tolist(), "validation": validation.tolist(), "test": test.tolist()},
         )
 
     def _files(self, split: str) -> list[Path]:

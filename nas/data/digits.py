@@ -69,4 +69,5 @@ class Digits:
             std=std,
             splits=splits,
             notes=(f"stratified split by seed {self.seed}",),
+            members=dict(zip(("train", "validation", "test"), (part.tolist() for part in parts), strict=True)),
         )

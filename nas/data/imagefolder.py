@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from nas.data import ImageDataset, Split
+from nas.data.pictures import (
+    broken_notes,
+    decode_picture,
+    imbalance_notes,
+    one_colour_model,
+    refuse_mostly_broken,
+)
 from nas.data.stratify import channel_statistics, part_sizes, stratified_parts
 from nas.errors import ConfigError, DataError
 
@@ -22,8 +28,6 @@ LAYOUT = (
     "data.path=FOLDER."
 )
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-_NAMED_FILES = 5
-_IMBALANCE = 5.0
 
 
 @dataclass
@@ -32,6 +36,7 @@ class _Pictures:
 
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
@@ -97,8 +102,8 @@ class ImageFolder:
                     given[split] = self._read(folder, classes)
         for split, pictures in given.items():
             _refuse_empty(pictures, classes, folders[split] or root, every_class=split == "train")
-        _one_colour_model([pictures.images for pictures in given.values()])
-        splits = self._split(given)
+        one_colour_model([pictures.images for pictures in given.values()])
+        splits, members = self._split(given)
         mean, std = channel_statistics(splits["train"].images)
         return ImageDataset(
             name=root.resolve().name,
@@ -108,6 +113,7 @@ class ImageFolder:
             std=std,
             splits=splits,
             notes=self._notes(given, classes),
+            members=members,
         )
 
     def _root(self) -> Path:
@@ -123,15 +129,17 @@ class ImageFolder:
         for label, name in enumerate(classes):
             for file in _picture_files(folder / name):
                 try:
-                    image = _decode(file, self.max_side)
+                    image = decode_picture(file, self.max_side)
                 except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                     pictures.broken.append(f"{file.relative_to(folder)} ({type(error).__name__})")
                     continue
                 pictures.images.append(image)
                 pictures.labels.append(label)
+                pictures.names.append(str(file.relative_to(folder)))
+        refuse_mostly_broken(pictures.broken, len(pictures.images), str(folder))
         return pictures
 
-    def _split(self, given: dict[str, _Pictures]) -> dict[str, Split]:
+    def _split(self, given: dict[str, _Pictures]) -> tuple[dict[str, Split], dict[str, list[str]]]:
         train = given["train"]
         labels = np.asarray(train.labels, dtype=np.int64)
         try:
@@ -154,10 +162,12 @@ class ImageFolder:
                 "on; give each class at least 5, or folders train and val of your own"
             )
         splits = {name: Split([train.images[index] for index in part], labels[part]) for name, part in parts.items()}
+        members = {name: [train.names[index] for index in part] for name, part in parts.items()}
         for name in ("validation", "test"):
             if name in given:
                 splits[name] = Split(given[name].images, np.asarray(given[name].labels, dtype=np.int64))
-        return splits
+                members[name] = given[name].names
+        return splits, members
 
     def _notes(self, given: dict[str, _Pictures], classes: Sequence[str]) -> tuple[str, ...]:
         own = [name for name in ("validation", "test") if name in given]
@@ -168,17 +178,8 @@ class ImageFolder:
         if own:
             notes.append(f"{' and '.join(own)} read from folders of their own")
         for split, pictures in given.items():
-            if pictures.broken:
-                named = ", ".join(pictures.broken[:_NAMED_FILES])
-                more = f" and {len(pictures.broken) - _NAMED_FILES} more" if len(pictures.broken) > _NAMED_FILES else ""
-                notes.append(f"{len(pictures.broken)} unreadable files of {split} skipped: {named}{more}")
-        counts = Counter(given["train"].labels)
-        (most, most_count), (least, least_count) = counts.most_common()[0], counts.most_common()[-1]
-        if most_count >= _IMBALANCE * least_count:
-            notes.append(
-                f"classes are unbalanced: {classes[most]} has {most_count} pictures, {classes[least]} {least_count}; "
-                "accuracy favours the large ones"
-            )
+            notes += broken_notes(pictures.broken, split)
+        notes += imbalance_notes(given["train"].labels, classes)
         return tuple(notes)
 
 
@@ -219,41 +220,3 @@ def _refuse_empty(pictures: _Pictures, classes: Sequence[str], folder: Path, eve
         raise DataError(
             f"{folder}: no readable picture of {', '.join(empty)}{broken}. Add pictures or remove the folder"
         )
-
-
-def _decode(file: Path, max_side: int) -> NDArray[np.uint8]:
-    """Return a picture as (h, w, 1) if it is grey and (h, w, 3) if not, its longer side at most ``max_side``.
-
-    Raises:
-        OSError, SyntaxError, ValueError, Image.DecompressionBombError: not a readable picture.
-    """
-    with Image.open(file) as opened:
-        picture: Image.Image = opened
-        if picture.mode.startswith("I") or picture.mode == "F":
-            values = np.asarray(picture, dtype=np.float64) / 257.0
-            picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-            picture.info["exif"] = opened.info.get("exif", b"")
-        if picture.mode not in ("L", "RGB"):
-            grey = picture.mode in ("1", "LA", "La")
-            exif = picture.getexif()
-            picture = picture.convert("L" if grey else "RGB")
-            picture.info["exif"] = exif.tobytes()
-        if max(picture.size) > max_side:
-            # For a JPEG this also makes the decoder shrink by 2, 4 or 8 first, which bounds memory and time.
-            picture.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
-        array = np.array(ImageOps.exif_transpose(picture), dtype=np.uint8)
-    if array.ndim == 2:
-        return array[:, :, None]
-    if (array[:, :, :1] == array).all():
-        return array[:, :, :1].copy()
-    return array
-
-
-def _one_colour_model(groups: Sequence[list[NDArray[np.uint8]]]) -> None:
-    """Turn grey pictures to RGB in place, unless all are grey."""
-    if all(image.shape[2] == 1 for images in groups for image in images):
-        return
-    for images in groups:
-        for index, image in enumerate(images):
-            if image.shape[2] == 1:
-                images[index] = np.repeat(image, 3, axis=2)

@@ -33,6 +33,7 @@ from nas.measure.energy import ON_BOARD, energy_per_run, energy_source
 from nas.measure.runner import LAST_WAY, Runner, answer
 from nas.measure.wire import FRAME_BYTES, PROTOCOL, FrameError, decode, encode
 
+RUNTIMES = ("nas.runtime.onnx_runtime:OnnxRuntime",)
 FOLDER_BYTES = 2 * 1024**3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LOCK_PAUSE_S = 0.2
@@ -139,7 +140,7 @@ class BoardRunner:
             return {"id": number, "ok": False, "kind": "MeasurementError", "reason": reason}
         self._last_id = number
         methods: dict[str, Callable[..., dict[str, Any]]] = {
-            "start": self._runner.start,
+            "start": self._start,
             "begin": self._box.begin,
             "chunk": self._box.chunk,
             "load": self._load,
@@ -153,6 +154,11 @@ class BoardRunner:
             reason = f"unknown request {str(name)[:50]!r}; have {', '.join(methods)}"
             return {"id": number, "ok": False, "kind": "MeasurementError", "reason": reason}
         return {**answer(methods[name], fields), "id": number}
+
+    def _start(self, runtime: str, path: str = "", **fields: Any) -> dict[str, Any]:
+        if runtime not in RUNTIMES or path:
+            raise MeasurementError(f"runtime '{runtime}' is none that a board is sent; have {', '.join(RUNTIMES)}")
+        return self._runner.start(runtime, **fields)
 
     def _load(
         self, models: list[str], anchor: str, memory_loads: int, sizes: list[list[dict[str, int]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,12 @@ from nas.device import (
     local_fingerprint,
 )
 from nas.errors import ConfigError, unknown_name
-from nas.measure.peaks import local_peaks
+from nas.measure.peaks import linked_peaks, local_peaks
 from nas.measure.replay import recorded_fingerprint
-from nas.measure.ssh import ask_once
+from nas.measure.settings import TimingSettings
+from nas.measure.ssh import SshMeter, ask_once
+from nas.protocols import Runtime
+from nas.runtime.onnx_runtime import OnnxRuntime
 
 TRANSPORTS = ("local", "ssh", "emulated", "replay", "none")
 # Settings that one transport alone reads.
@@ -75,7 +78,8 @@ def make_device(
         threads: intra-op threads of the runtime.
         transport: ``local``, ``ssh``, ``emulated``, ``replay``, or ``none`` for a device out of reach.
         energy_source: ``zeus``, ``zeus_gpu``, ``hwmon``, ``command`` or None.
-        peaks: fields of ``Peaks``; ``auto`` measures this machine once (about 1 s, kept in the user's cache folder).
+        peaks: fields of ``Peaks``; ``auto`` measures a local device or one behind ssh once (some seconds, kept in the
+            user's cache folder).
         cache: file that keeps measured peaks; None takes one in the user's cache folder.
         host: ssh: as in ``ssh HOST``.
         python: ssh: interpreter on the board that imports onnxruntime.
@@ -101,7 +105,7 @@ def make_device(
             raise ConfigError(
                 f"device '{name}': {setting}={value} with transport={transport}; expected transport={_ONLY[setting]}"
             )
-    if transport != "local" and peaks == "auto":
+    if transport not in ("local", "ssh") and peaks == "auto":
         raise ConfigError(
             f"device '{name}' has transport={transport}, so its peaks cannot be measured from here; expected numbers. "
             "Take them from its data sheet."
@@ -125,7 +129,7 @@ def make_device(
     _check_threads(name, threads, count, affinity, transport == "local")
     if not energy_window_s > 0:
         raise ConfigError(f"device '{name}': energy_window_s={energy_window_s}; expected more than 0")
-    return Device(
+    device = Device(
         name=name,
         isa=isa if isa != "auto" else known.isa if known else "aarch64",
         cores=count,
@@ -133,12 +137,12 @@ def make_device(
         threads=threads,
         transport=cast(Transport, transport),
         energy_source=energy_source,
-        peaks=_peaks(name, peaks, Path(cache) if cache else None),
         fingerprint=known,
         reach=machine.reach,
         energy_options=EnergyOptions(tuple(energy_rails), tuple(energy_command), window_s=energy_window_s),
         record=record,
     )
+    return replace(device, peaks=_peaks(device, peaks, Path(cache) if cache else None))
 
 
 def _needed(name: str, setting: str, value: str | None) -> str:
@@ -170,13 +174,18 @@ def _check_threads(name: str, threads: int, cores: int, affinity: Sequence[int],
             )
 
 
-def _peaks(name: str, peaks: Mapping[str, Any] | str | None, cache: Path | None) -> Peaks | None:
+def _peaks(device: Device, peaks: Mapping[str, Any] | str | None, cache: Path | None) -> Peaks | None:
+    name = device.name
     if peaks is None:
         return None
     if isinstance(peaks, str):
         if peaks != "auto":
             raise ConfigError(f"device '{name}': peaks={peaks}; expected auto, null or the fields of Peaks")
-        return local_peaks(cache)
+        if device.transport == "local":
+            return local_peaks(cache)
+        assert device.fingerprint is not None
+        meter = SshMeter(replace(device, energy_source=None, threads=1), cast(Runtime, OnnxRuntime()), TimingSettings())
+        return linked_peaks(meter.compare, device.fingerprint, cache)
     try:
         made = Peaks(**{str(key): value for key, value in peaks.items()})
     except TypeError as error:

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.device import Fingerprint, Peaks, local_fingerprint
 from nas.errors import MeasurementError
+from nas.measurement import Measurement
 from nas.runtime.inputs import random_inputs
 from nas.runtime.onnx_runtime import OnnxRuntime
 
@@ -23,6 +24,9 @@ BURST_SECONDS = 0.15
 MATMUL_SIZE = 512
 COPY_BYTES = 64 * 1024**2
 SHORT_CHAIN, LONG_CHAIN = 20, 220
+# Over a link: rounds of each model, and a tensor that no cache of a board holds.
+LINKED_ROUNDS = 5
+LINKED_COPY_BYTES = 32 * 1024**2
 
 
 def local_peaks(cache: Path | None = None) -> Peaks:
@@ -96,17 +100,70 @@ def best_seconds(run: Callable[[], object], seconds: float = BURST_SECONDS) -> f
     return best
 
 
+def linked_peaks(
+    compare: Callable[[Sequence[Path], int], Sequence[Measurement]], fingerprint: Fingerprint, cache: Path | None = None
+) -> Peaks:
+    """Return the peaks of one core of a board, from the cache or measured now over the link and then cached.
+
+    Args:
+        compare: times model files there, such as ``SshMeter.compare``.
+        fingerprint: of the board.
+        cache: JSON file; None takes one per fingerprint in the user's cache folder.
+
+    Raises:
+        MeasurementError: ``cache`` holds the peaks of another machine, or nothing came through.
+    """
+    path = cache or cache_folder() / f"peaks-linked-{fingerprint.id}.json"
+    if path.is_file():
+        return _read(path, fingerprint)
+    graphs = {
+        "fp32": _matmul_graph("MatMul", np.dtype(np.float32)),
+        "int8": _matmul_graph("MatMulInteger", np.dtype(np.uint8)),
+        "short": _chain_graph(SHORT_CHAIN),
+        "long": _chain_graph(LONG_CHAIN),
+        "copy": _copy_graph(),
+    }
+    with tempfile.TemporaryDirectory(prefix="nas-peaks-") as folder:
+        files = [_save(graph, Path(folder) / f"{name}.onnx") for name, graph in graphs.items()]
+        # What a machine does when nothing disturbs it: the tenth percentile.
+        best_s = {name: reading.p10 / 1000 for name, reading in zip(graphs, compare(files, LINKED_ROUNDS), strict=True)}
+    peaks = Peaks(
+        fp32_gmacs=MATMUL_SIZE**3 / best_s["fp32"] / 1e9,
+        int8_gmacs=MATMUL_SIZE**3 / best_s["int8"] / 1e9,
+        bandwidth_gbs=2 * LINKED_COPY_BYTES / best_s["copy"] / 1e9,
+        op_overhead_us=max((best_s["long"] - best_s["short"]) / (LONG_CHAIN - SHORT_CHAIN), 0.0) * 1e6,
+        source="measured over the link (ONNX Runtime matrix products and a negation of 32 MiB)",
+    )
+    _write(path, fingerprint, peaks)
+    return peaks
+
+
 def _chain_seconds(length: int) -> float:
+    return _model_seconds(_chain_graph(length))
+
+
+def _chain_graph(length: int) -> object:
     from onnx import TensorProto, helper
 
     # Sine is neither fused nor cancelled out by ONNX Runtime, as chains of Neg, Relu or Identity are.
     nodes = [helper.make_node("Sin", [f"x{index}"], [f"x{index + 1}"]) for index in range(length)]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x0", f"x{length}")]
-    graph = helper.make_graph(nodes, "chain", values[:1], values[1:])
-    return _model_seconds(graph)
+    return helper.make_graph(nodes, "chain", values[:1], values[1:])
+
+
+def _copy_graph() -> object:
+    from onnx import TensorProto, helper
+
+    shape = [LINKED_COPY_BYTES // 4]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    return helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "copy", values[:1], values[1:])
 
 
 def _matmul_gmacs(kind: str, dtype: np.dtype[np.generic]) -> float:
+    return float(MATMUL_SIZE**3 / _model_seconds(_matmul_graph(kind, dtype)) / 1e9)
+
+
+def _matmul_graph(kind: str, dtype: np.dtype[np.generic]) -> object:
     from onnx import TensorProto, helper, numpy_helper
 
     size = MATMUL_SIZE
@@ -114,24 +171,26 @@ def _matmul_gmacs(kind: str, dtype: np.dtype[np.generic]) -> float:
     weight = np.ones((size, size), np.int8 if integer else np.float32)
     given = helper.np_dtype_to_tensor_dtype(dtype)
     returned = TensorProto.INT32 if integer else TensorProto.FLOAT
-    graph = helper.make_graph(
+    return helper.make_graph(
         [helper.make_node(kind, ["a", "b"], ["c"])],
         "matmul",
         [helper.make_tensor_value_info("a", given, [size, size])],
         [helper.make_tensor_value_info("c", returned, [size, size])],
         [numpy_helper.from_array(weight, "b")],
     )
-    return float(size**3 / _model_seconds(graph) / 1e9)
 
 
-def _model_seconds(graph: object) -> float:
+def _save(graph: object, path: Path) -> Path:
     import onnx
 
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)  # type: ignore[arg-type]
+    onnx.save_model(model, path)
+    return path
+
+
+def _model_seconds(graph: object) -> float:
     with tempfile.TemporaryDirectory(prefix="nas-peaks-") as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save_model(model, path)
-        session = OnnxRuntime().load(path)
+        session = OnnxRuntime().load(_save(graph, Path(folder) / "model.onnx"))
     inputs = random_inputs(session.inputs)
     return best_seconds(lambda: session.run(inputs))
 

@@ -72,6 +72,8 @@ class ReplayMeter:
                 f"{self._file} holds no measurement of {model} (SHA-256 {digest}), nor of architecture "
                 f"'{model.resolve().parent.name}'; record it on the device by device.record=FILE"
             )
+        # A copy of this file, such as the exported one, is this architecture's too.
+        self._models[digest] = costs
         try:
             numbers = {metric: number_from_dict(fields) for metric, fields in costs.items()}
         except (KeyError, TypeError, AttributeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 _ATTEMPTS = 20
 _TINY = 1e-6
+_STALE = 4  # encoded rows per row asked for, beyond which what is no longer asked for is forgotten
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Problem:
         suggest: asks a suggester for every choice, as a search space does.
         describe: what is known of an architecture; the same at every call.
         objectives: axes, in the order of a trial's values.
+        short: accuracy after a short training, run when it is asked for, or None.
         start: architectures described before the first proposal.
         fresh: architectures described for each further proposal.
         capacity: described architectures that are kept at a time.
@@ -56,6 +58,7 @@ class Problem:
     suggest: Callable[[Suggester], Architecture]
     describe: Callable[[Architecture], Description]
     objectives: tuple[Objective, ...]
+    short: Callable[[Architecture], float] | None = None
     start: int = 256
     fresh: int = 16
     capacity: int = 1500
@@ -142,18 +145,20 @@ class Encoder:
 
     def __init__(self) -> None:
         self._columns: dict[tuple[str, str], int] = {}
-        self._entries: dict[str, list[tuple[int, float]]] = {}
+        self._index: dict[str, int] = {}
+        self._matrix = np.empty((0, 0))
 
-    def encode(self, candidates: Iterable[Candidate]) -> tuple[Array, tuple[NDArray[np.int64], ...]]:
+    def encode(self, candidates: Sequence[Candidate]) -> tuple[Array, tuple[NDArray[np.int64], ...]]:
         """Return rows of shape (candidates, columns), and the columns of genome, features and costs.
 
         Columns are standardised over the rows; words keep their 0 and 1, doubled.
         """
-        entries = [self._entry(candidate) for candidate in candidates]
-        rows = np.full((len(entries), len(self._columns)), np.nan)
-        for row, entry in zip(rows, entries, strict=True):
-            columns, values = zip(*entry, strict=True)
-            row[list(columns)] = values
+        if len(self._index) > _STALE * len(candidates):
+            self._index.clear()
+        for candidate in candidates:
+            if candidate.architecture.id not in self._index:
+                self._write(candidate)
+        rows = self._matrix[[self._index[candidate.architecture.id] for candidate in candidates], : len(self._columns)]
         kinds = np.array([kind for kind, _ in self._columns])
         words = kinds == "word"
         rows[:, words] = 2.0 * np.nan_to_num(rows[:, words])
@@ -166,14 +171,20 @@ class Encoder:
         groups = (("word", "number"), ("feature",), ("cost",))
         return rows, tuple(np.flatnonzero(np.isin(kinds, group)) for group in groups)
 
-    def _entry(self, candidate: Candidate) -> list[tuple[int, float]]:
-        key = candidate.architecture.id
-        if key not in self._entries:
-            self._entries[key] = [
-                (self._columns.setdefault((kind, name), len(self._columns)), value)
-                for kind, name, value in _facts(candidate)
-            ]
-        return self._entries[key]
+    def _write(self, candidate: Candidate) -> None:
+        entry = [
+            (self._columns.setdefault((kind, name), len(self._columns)), value)
+            for kind, name, value in _facts(candidate)
+        ]
+        index = self._index[candidate.architecture.id] = len(self._index)
+        height, width = self._matrix.shape
+        if index >= height or len(self._columns) > width:
+            larger = np.full((max(2 * height, index + 1, 256), max(len(self._columns) + 16, width)), np.nan)
+            larger[:height, :width] = self._matrix
+            self._matrix = larger
+        self._matrix[index] = np.nan
+        columns, values = zip(*entry, strict=True)
+        self._matrix[index, list(columns)] = values
 
 
 def _facts(candidate: Candidate) -> Iterable[tuple[str, str, float]]:

@@ -17,10 +17,10 @@ from optuna.trial import Trial, TrialState
 
 from nas.architecture import Architecture, Choice
 from nas.errors import CandidateError, DegenerateArchitectureError, NasError
-from nas.evaluate import Screen
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.objective import Objective
 from nas.protocols import Executor, Outcome
+from nas.screen import Screen
 from nas.search.ask_tell import AskTell, OptunaMirror
 from nas.search.front import Members, front_of, hypervolume_of, with_settled
 from nas.search.halving import Climber, Halving, Ladder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,24 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.pareto import non_dominated
 from nas.search.candidates import Candidate, Encoder, Pool, Problem
 from nas.search.forecast import Forecast
-
-Array = NDArray[np.float64]
+from nas.search.screening import Screening
+from nas.search.surrogate import Array, Columns
 
 _LEARN_EVERY = 5
 _LEARN_ALWAYS_BELOW = 20
 _PARENTS = 24
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Told:
+    """A trial's candidate, and its losses where it was evaluated."""
+
+    candidate: Candidate
+    losses: list[float] | None = None
+    feasible: bool = True
+
+
+@dataclass(frozen=True)
 class _History:
     """What the trials say: evaluated candidates with their losses, and those that are not to be proposed again."""
 
@@ -47,9 +56,19 @@ class EhviSampler(BaseSampler):
         seed: of all random numbers.
         startup: candidates that only spread over the known costs.
         most: evaluated candidates that the models are conditioned on, nearest to the front first.
+        screened: the best candidates of each proposal that get a short training, where the problem offers one.
+        screened_first: candidates that get one before the first proposal; the worse half is not proposed then.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0, startup: int = 8, most: int = 400) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        startup: int = 8,
+        most: int = 400,
+        screened: int = 4,
+        screened_first: int = 24,
+    ) -> None:
         if startup < 2:
             raise ValueError(f"startup is {startup}; expected 2 or more, since a model needs a difference")
         self._problem, self._startup = problem, startup
@@ -58,10 +77,16 @@ class EhviSampler(BaseSampler):
         self._pool = Pool(problem, self._rng)
         self._encoder = Encoder()
         self._proposals: dict[int, Candidate | None] = {}
-        self._known: dict[int, Candidate | None] = {}
+        self._finished: dict[int, _Told | None] = {}
         self._forecast = Forecast(problem.objectives, most, seed)
         self._asked = 0
-        self.short_trainings = 0
+        self._screened, self._screened_first = screened, screened_first
+        self._screening = Screening(problem.short, self._rng) if problem.short is not None else None
+
+    @property
+    def short_trainings(self) -> int:
+        """How many short trainings were asked for."""
+        return len(self._screening) if self._screening is not None else 0
 
     def reseed_rng(self) -> None:
         """Draw a new state, so that copies in several processes differ."""
@@ -110,20 +135,53 @@ class EhviSampler(BaseSampler):
         everyone = [*taken, *open_]
         rows, groups = self._encoder.encode(everyone)
         if len(history.evaluated) < self._startup:
-            return open_[_farthest(rows[:, groups[2]], len(taken), self._rng)]
+            return self._spread(open_, rows[:, groups[2]], len(taken))
         learn = len(history.evaluated) < _LEARN_ALWAYS_BELOW or self._asked % _LEARN_EVERY == 0
-        scores = self._forecast.improvements(
-            history.losses,
-            history.feasible,
-            len(history.pending),
-            rows,
-            groups,
-            self._exact(everyone),
-            learn,
-        )
+        exact = self._exact(everyone)
+        scores = self._scores(history, everyone, rows, groups, exact, learn)
+        if self._screening is not None:
+            for index in np.argsort(-scores, kind="stable")[: self._screened]:
+                self._screening.read(open_[index])
+            scores = self._scores(history, everyone, rows, groups, exact, False)
         worth = {candidate.architecture.id: score for candidate, score in zip(open_, scores.tolist(), strict=True)}
         self._pool.trim(worth, spent)
         return open_[int(np.argmax(scores))]
+
+    def _spread(self, open_: Sequence[Candidate], costs: Array, taken: int) -> Candidate:
+        """Return a candidate far from all that were taken; where short trainings are to be had, none of the bad ones.
+
+        Args:
+            open_: to choose from.
+            costs: of the taken and the open, shape (all, costs).
+            taken: how many lead the rows of ``costs``.
+        """
+        ranks = np.argsort(np.argsort(costs, axis=0, kind="stable"), axis=0, kind="stable") / len(costs)
+        near, far = ranks[:taken], ranks[taken:]
+        if self._screening is None:
+            return open_[_farthest(far, near, self._rng)]
+        read = [index for index, candidate in enumerate(open_) if candidate in self._screening]
+        while len(self._screening) < self._screened_first and len(read) < len(open_):
+            index = _farthest(far, np.vstack([near, far[read]]), self._rng)
+            self._screening.read(open_[index])
+            read.append(index)
+        worst = self._screening.worst_half([open_[index] for index in read])
+        good = [index for index in read if open_[index].architecture.id not in worst]
+        return open_[good[_farthest(far[good], near, self._rng)]] if good else open_[_farthest(far, near, self._rng)]
+
+    def _scores(
+        self,
+        history: _History,
+        everyone: Sequence[Candidate],
+        rows: Array,
+        groups: Sequence[Columns],
+        exact: Mapping[int, Array],
+        learn: bool,
+    ) -> Array:
+        if self._screening is not None:
+            rows, groups = self._screening.extend(everyone, rows, groups, learn)
+        return self._forecast.improvements(
+            history.losses, history.feasible, len(history.pending), rows, groups, exact, learn
+        )
 
     def _enlarge(self, history: _History) -> None:
         """Add random candidates and neighbours of the front, half and half."""
@@ -152,46 +210,44 @@ class EhviSampler(BaseSampler):
         return mask
 
     def _read(self, study: Study, number: int) -> _History:
-        objectives = self._problem.objectives
-        evaluated: dict[str, tuple[Candidate, list[float], bool]] = {}
+        evaluated: dict[str, _Told] = {}
         pending: dict[str, Candidate] = {}
         spent: set[str] = set()
         for trial in study.get_trials(deepcopy=False):
-            if trial.number == number:
+            told = self._told(trial) if trial.number != number else None
+            if told is None:
                 continue
-            candidate = self._candidate(trial)
-            if candidate is None:
-                continue
-            key = candidate.architecture.id
+            key = told.candidate.architecture.id
             spent.add(key)
-            if trial.state == TrialState.COMPLETE and key not in evaluated:
-                losses = [objective.sign * value for objective, value in zip(objectives, trial.values, strict=True)]
-                feasible = all(violation <= 0 for violation in trial.constraints.values())
-                if all(math.isfinite(loss) for loss in losses):
-                    evaluated[key] = (candidate, losses, feasible)
-            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
-                pending[key] = candidate
+            if told.losses is not None:
+                evaluated.setdefault(key, told)
+            elif not trial.state.is_finished():
+                pending[key] = told.candidate
+        width = len(self._problem.objectives)
         return _History(
-            evaluated=[candidate for candidate, _, _ in evaluated.values()],
-            losses=np.array([losses for _, losses, _ in evaluated.values()]).reshape(len(evaluated), len(objectives)),
-            feasible=np.array([feasible for _, _, feasible in evaluated.values()], np.bool_),
+            evaluated=[told.candidate for told in evaluated.values()],
+            losses=np.array([told.losses for told in evaluated.values()]).reshape(len(evaluated), width),
+            feasible=np.array([told.feasible for told in evaluated.values()], np.bool_),
             pending=[candidate for key, candidate in pending.items() if key not in evaluated],
             spent=spent,
         )
 
-    def _candidate(self, trial: FrozenTrial) -> Candidate | None:
-        """Return the candidate that a trial stands for; a running trial that we did not propose may be incomplete."""
-        if trial.number in self._known:
-            return self._known[trial.number]
-        if trial.state == TrialState.RUNNING and trial.number in self._proposals:
-            return self._proposals[trial.number]
-        if not trial.params:
-            return None
-        candidate = self._pool.of(trial.params)
-        if trial.state.is_finished():
-            self._known[trial.number] = candidate
-            self._proposals.pop(trial.number, None)
-        return candidate
+    def _told(self, trial: FrozenTrial) -> _Told | None:
+        """Return what a trial says; None for a running one that we did not propose and that is not complete yet."""
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        if not trial.state.is_finished():
+            candidate = self._proposals.get(trial.number) or (self._pool.of(trial.params) if trial.params else None)
+            return _Told(candidate) if candidate is not None else None
+        candidate = self._pool.of(trial.params) if trial.params else None
+        told = _Told(candidate) if candidate is not None else None
+        if candidate is not None and trial.state == TrialState.COMPLETE:
+            losses = [axis.sign * value for axis, value in zip(self._problem.objectives, trial.values, strict=True)]
+            if all(math.isfinite(loss) for loss in losses):
+                told = _Told(candidate, losses, all(violation <= 0 for violation in trial.constraints.values()))
+        self._finished[trial.number] = told
+        self._proposals.pop(trial.number, None)
+        return told
 
 
 def _fits(distribution: BaseDistribution, answer: Any) -> bool:
@@ -200,17 +256,14 @@ def _fits(distribution: BaseDistribution, answer: Any) -> bool:
     return bool(distribution._contains(distribution.to_internal_repr(answer)))
 
 
-def _farthest(costs: Array, taken: int, rng: np.random.Generator) -> int:
-    """Return which open candidate lies farthest, by the ranks of its costs, from all that were taken.
+def _farthest(open_: Array, taken: Array, rng: np.random.Generator) -> int:
+    """Return which open point lies farthest from all that were taken, a random one if none was.
 
     Args:
-        costs: shape (taken and open candidates, costs).
-        taken: how many lead the rows.
+        open_: shape (open, costs).
+        taken: shape (taken, costs).
         rng: picks the very first.
     """
-    open_ = len(costs) - taken
-    if not taken or not costs.shape[1]:
-        return int(rng.integers(open_))
-    ranks = np.argsort(np.argsort(costs, axis=0, kind="stable"), axis=0, kind="stable") / len(costs)
-    away = ((ranks[taken:, None, :] - ranks[None, :taken, :]) ** 2).sum(axis=2).min(axis=1)
-    return int(np.argmax(away))
+    if not len(taken) or not open_.shape[1]:
+        return int(rng.integers(len(open_)))
+    return int(np.argmax(((open_[:, None, :] - taken[None, :, :]) ** 2).sum(axis=2).min(axis=1)))

@@ -53,12 +53,16 @@ class Forecast:
         done = len(losses)
         means, stds = self._predict(losses, feasible, rows, groups, exact, learn)
         if pending:
-            believed = np.vstack([losses, means[done : done + pending]])
+            believed = np.vstack([losses, means[:pending]])
             means, stds = self._predict(believed, np.ones(len(believed), np.bool_), rows, groups, exact, False)
             losses, feasible = believed, np.append(feasible, np.ones(pending, np.bool_))
         axis = self._uncertain(exact)
         order = [axis, *(index for index in range(len(self._objectives)) if index != axis)]
-        means, stds, losses = means[done + pending :, order], stds[done + pending :, order], losses[:, order]
+        means, stds, losses = (
+            means[-(len(rows) - done - pending) :, order],
+            stds[-(len(rows) - done - pending) :, order],
+            losses[:, order],
+        )
         reference = self._reference(losses, order)
         front = losses[feasible & (losses <= reference).all(axis=1)]
         if len(front):
@@ -99,12 +103,13 @@ class Forecast:
         exact: Mapping[int, Array],
         learn: bool,
     ) -> tuple[Array, Array]:
-        """Return means and standard deviations for all rows, shape (all, objectives)."""
-        means, stds = np.empty((len(rows), len(self._objectives))), np.zeros((len(rows), len(self._objectives)))
+        """Return means and standard deviations for the rows after those with losses, shape (others, objectives)."""
+        others = rows[len(losses) :]
+        means, stds = np.empty((len(others), len(self._objectives))), np.zeros((len(others), len(self._objectives)))
         chosen = self._nearest(losses, feasible)
         for index, objective in enumerate(self._objectives):
             if index in exact:
-                means[:, index] = exact[index]
+                means[:, index] = exact[index][len(losses) :]
                 continue
             targets = losses[chosen, index]
             cost_like = objective.direction == "minimize" and bool((losses[:, index] > 0).all())
@@ -113,7 +118,7 @@ class Forecast:
             if not isinstance(model, kind):
                 model = self._models[index] = kind()
             model.fit(rows[chosen], targets, groups, self._rng, learn)
-            means[:, index], stds[:, index] = model.predict(rows)
+            means[:, index], stds[:, index] = model.predict(others)
         return means, stds
 
     def _nearest(self, losses: Array, feasible: NDArray[np.bool_]) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from nas.errors import StoreError
-from nas.evaluate import Screen
 from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
 from nas.protocols import EnergyModel, OperatorTime, SearchSnapshot, ShippedModel
+from nas.screen import Screen
 from nas.store import StudyStore
 
 Members = list[tuple[int, Evaluation]]
@@ -98,17 +98,18 @@ def complete(store: StudyStore) -> Members:
     return members
 
 
+def settled_metric(names: Container[str]) -> str:
+    """Return which time is taken again after a search: the latency, of a language model that of one more token."""
+    return "latency_ms" if "latency_ms" in names else "token_ms"
+
+
 def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None) -> Evaluation:
     """Return the evaluation with its latency as re-measured after the search; the first reading is kept beside it."""
     if latency is None:
         return evaluation
-    number = number_from_dict(latency)
-    values = {**evaluation.values, "search_latency_ms": evaluation.values["latency_ms"], "latency_ms": number.value}
-    provenance = {
-        **evaluation.provenance,
-        "search_latency_ms": evaluation.provenance["latency_ms"],
-        "latency_ms": latency,
-    }
+    number, metric = number_from_dict(latency), settled_metric(evaluation.values)
+    values = {**evaluation.values, f"search_{metric}": evaluation.values[metric], metric: number.value}
+    provenance = {**evaluation.provenance, f"search_{metric}": evaluation.provenance[metric], metric: latency}
     return replace(evaluation, values=values, provenance=provenance)
 
 
@@ -243,6 +244,6 @@ def _shipped(kept: Mapping[str, Any], folder: Path) -> ShippedModel:
 
 def latency_spread(evaluation: Evaluation) -> float | None:
     """Return the recorded spread of a measured latency in milliseconds, or None for an estimate."""
-    origin = evaluation.provenance.get("latency_ms")
+    origin = evaluation.provenance.get(settled_metric(evaluation.values))
     number = number_from_dict(origin) if origin else None
     return number.spread if isinstance(number, Measurement) else None

@@ -10,6 +10,8 @@ from scipy.stats import qmc
 Array = NDArray[np.float64]
 
 _POINTS = 2048
+_COARSE = 256
+_REFINED = 192
 _ALIKE = 1e-9
 
 
@@ -26,15 +28,12 @@ def expected_improvement(best: Array, mean: Array, std: Array) -> Array:
 
 
 def cost_points(low: Array, reference: Array, seed: int) -> Array:
-    """Return points spread evenly over the box of costs, shape (points, costs); a grid where there is one cost."""
+    """Return points spread evenly over the box of costs, shape (points, costs); so are the first ones alone."""
     costs = len(low)
     if costs == 0:
         return np.empty((1, 0))
-    if costs == 1:
-        unit = (np.arange(_POINTS)[:, None] + 0.5) / _POINTS
-    else:
-        unit = qmc.Sobol(costs, rng=np.random.default_rng(seed)).random(_POINTS)
-    return low + unit * (reference - low)
+    unit = qmc.Sobol(costs, rng=np.random.default_rng(seed)).random(_POINTS)
+    return np.asarray(low + unit * (reference - low))
 
 
 def hypervolume_improvement(
@@ -60,8 +59,19 @@ def hypervolume_improvement(
         costs_std: their standard deviations, 0 where they are known.
         front: losses of the members, the uncertain one first, shape (members, 1 + costs).
         reference: worst loss that counts.
-        points: of the box of costs, from :func:`cost_points`.
+        points: of the box of costs, from :func:`cost_points`; the best are weighed by all, the rest by the first.
     """
+    few = points[:_COARSE]
+    scores = _improvement(mean, std, costs, costs_std, front, reference, few)
+    if len(few) < len(points):
+        best = np.argsort(-scores, kind="stable")[:_REFINED]
+        scores[best] = _improvement(mean[best], std[best], costs[best], costs_std[best], front, reference, points)
+    return scores
+
+
+def _improvement(
+    mean: Array, std: Array, costs: Array, costs_std: Array, front: Array, reference: float, points: Array
+) -> Array:
     within = (front[None, :, 1:] <= points[:, None, :]).all(axis=2)
     best = np.minimum(np.where(within, front[None, :, 0], reference).min(axis=1, initial=reference), reference)
     levels, level = np.unique(best, return_inverse=True)

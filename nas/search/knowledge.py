@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from nas.architecture import Architecture
-from nas.evaluate import Screen
 from nas.graph import Graph
+from nas.screen import Screen
 from nas.search.candidates import Description, Problem
 
 
@@ -28,11 +28,12 @@ class _Describe:
             self._exact["latency_ms"] = "predicted_latency_ms"
 
     def __call__(self, architecture: Architecture) -> Description:
-        estimates = self._screen.costs(architecture)
+        graph = self._screen.space.lower(architecture)
+        estimates = self._screen.costs(architecture, graph)
         costs = {name: estimate.value for name, estimate in estimates.items()}
         return Description(
             costs=costs,
-            features=graph_features(self._screen.space.lower(architecture)),
+            features=graph_features(graph),
             exact={metric: costs[source] for metric, source in self._exact.items()},
             admissible=not self._screen.violations(estimates),
         )

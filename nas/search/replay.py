@@ -55,7 +55,8 @@ class Run:
 
 def problem_of(table: Table) -> Problem:
     """Return what a sampler of our own may know of a table: its costs, its genes, and a short training's accuracy."""
-    return Problem(table.suggest, table.describe, table.objectives, start=_START, fresh=_FRESH)
+    short = table.low_fidelity if table.columns.low_fidelity else None
+    return Problem(table.suggest, table.describe, table.objectives, short, start=_START, fresh=_FRESH)
 
 
 def replay(table: Table, sampler: BaseSampler, budget: float, seed: int, short_cost: float = 0.0) -> Run:

@@ -51,7 +51,7 @@ _MAKERS: Mapping[str, tuple[Callable[..., BaseSampler], Mapping[str, Any]]] = {
 
 # Those of our own know more than the trials.
 _KNOWING: Mapping[str, tuple[Callable[..., BaseSampler], Mapping[str, Any]]] = {
-    "ehvi": (_ehvi, {"startup": 8, "most": 400}),
+    "ehvi": (_ehvi, {"startup": 8, "most": 400, "screened": 2, "screened_first": 24}),
 }
 
 SAMPLERS = (*_MAKERS, *_KNOWING)

@@ -12,7 +12,7 @@ import numpy as np
 from nas.evaluation import Evaluation
 from nas.measurement import Measurement
 from nas.objective import Objective
-from nas.search.front import Members, eligible, front_of
+from nas.search.front import Members, eligible, front_of, settled_metric
 from nas.store import StudyStore
 
 # Two medians are told apart when they lie further apart than this many of their blocks' spreads, added in quadrature.
@@ -45,13 +45,15 @@ def settle_front(
         store: of the study.
         folder: of the study, to which the evaluations' folders are relative.
         comparer: times the quantized models.
-        objectives: axes of the front; without ``latency_ms`` among them there is nothing to settle.
+        objectives: axes of the front; without ``latency_ms``, of a language model ``token_ms``, among them there is
+            nothing to settle.
         attempts: measuring rounds before what is left is called within noise.
 
     Returns:
         One sentence per pair whose order is within noise; empty when all is settled.
     """
-    if "latency_ms" not in {objective.metric for objective in objectives}:
+    axes = {objective.metric for objective in objectives}
+    if settled_metric(axes) not in axes:
         return []
     rounds, disturbed = 10, 0
     notes: list[str] = []
@@ -115,7 +117,8 @@ def near_front(members: Members, objectives: Sequence[Objective]) -> Members:
     for number, evaluation in members:
         if number in on_front:
             continue
-        lucky = {**evaluation.values, "latency_ms": evaluation.values["latency_ms"] * (1 - _NEAR)}
+        metric = settled_metric(evaluation.values)
+        lucky = {**evaluation.values, metric: evaluation.values[metric] * (1 - _NEAR)}
         mine = [objective.loss(lucky) for objective in objectives]
         if not any(
             all(objective.loss(member.values) <= loss for objective, loss in zip(objectives, mine, strict=True))
@@ -132,7 +135,8 @@ def within_noise(front: Members, members: Members, objectives: Sequence[Objectiv
     than the other in every other objective.
     """
     notes = []
-    others = [objective for objective in objectives if objective.metric != "latency_ms"]
+    metric = settled_metric([objective.metric for objective in objectives])
+    others = [objective for objective in objectives if objective.metric != metric]
     leading = {number for number, _ in front}
     for index, (number, evaluation) in enumerate(members):
         for rival_number, rival in members[index + 1 :]:
@@ -143,7 +147,7 @@ def within_noise(front: Members, members: Members, objectives: Sequence[Objectiv
             ordered = all(a <= b for a, b in zip(here, there, strict=True)) or all(
                 a >= b for a, b in zip(here, there, strict=True)
             )
-            gap = abs(evaluation.values["latency_ms"] - rival.values["latency_ms"])
+            gap = abs(evaluation.values[metric] - rival.values[metric])
             noise = _SPREADS * (_spread(evaluation) ** 2 + _spread(rival) ** 2) ** 0.5
             if ordered and gap <= noise:
                 notes.append(
@@ -155,7 +159,7 @@ def within_noise(front: Members, members: Members, objectives: Sequence[Objectiv
 
 def _spread(evaluation: Evaluation) -> float:
     """Return the spread between blocks in milliseconds: that of single runs says little about their median."""
-    origin = evaluation.provenance["latency_ms"]
+    origin = evaluation.provenance[settled_metric(evaluation.values)]
     if origin.get("anchor_ratio") and origin.get("anchor_spread") is not None:
         return float(origin["anchor_spread"] / origin["anchor_ratio"] * origin["median"])
     return float(origin.get("spread") or 0.0)

@@ -72,22 +72,39 @@ class GaussianProcess:
 
     def fit(self, features: Array, targets: Array) -> None:
         """Condition on the points under the hyper-parameters that were learnt last."""
-        self._features = features
+        self._points = self._weighted(features)
         self._centre, self._scale = float(targets.mean()), float(targets.std() + _FLOOR)
-        kernel = self._kernel(self._distances(features, features))
+        kernel = self._correlate(self._points, self._points)
         kernel[np.diag_indices_from(kernel)] += np.exp(self._theta[1])
         self._lower = np.linalg.cholesky(kernel)
         self._weights = cho_solve((self._lower, True), (targets - self._centre) / self._scale)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation, noise left out, each of shape (points,)."""
-        cross = self._kernel(self._distances(features, self._features))
+        cross = self._correlate(self._weighted(features), self._points)
         half = solve_triangular(self._lower, cross.T, lower=True, check_finite=False)
         variance = np.exp(self._theta[0]) - np.einsum("ij,ij->j", half, half)
         return (
             self._centre + self._scale * (cross @ self._weights),
             self._scale * np.sqrt(np.maximum(variance, _FLOOR)),
         )
+
+    def _weighted(self, features: Array) -> Array:
+        """Return the columns of all groups over their length scales, so that one product gives all distances."""
+        parts = [
+            features[:, group] * (np.exp(-log_scale) / np.sqrt(len(group)))
+            for log_scale, group in zip(self._theta[2:], self._groups, strict=True)
+        ]
+        return np.ascontiguousarray(np.hstack(parts))
+
+    def _correlate(self, left: Array, right: Array) -> Array:
+        squares = left @ right.T
+        squares *= -2.0
+        squares += (left * left).sum(1)[:, None]
+        squares += (right * right).sum(1)
+        np.maximum(squares, 0.0, out=squares)
+        squares *= -0.5
+        return np.asarray(np.exp(self._theta[0]) * np.exp(squares, out=squares))
 
     def _distances(self, left: Array, right: Array) -> list[Array]:
         found = []
@@ -140,10 +157,18 @@ class LossModel:
         best, median, worst = losses.min(), np.median(losses), losses.max()
         delta = max(median - best, 0.02 * (worst - best), _FLOOR)
         self._origin = best - delta
-        targets = np.log(losses - self._origin)
+        targets = self.scaled(losses)
         if self._process.arrange(groups) or learn:
             self._process.learn(features, targets, rng)
         self._process.fit(features, targets)
+
+    def scaled(self, losses: Array) -> Array:
+        """Return losses on the scale of the model; what is better than the best it knows is held just beside it."""
+        return np.asarray(np.log(np.maximum(losses - self._origin, _FLOOR)))
+
+    def predict_scaled(self, features: Array) -> Array:
+        """Return means on the scale of the model, shape (points,)."""
+        return self._process.predict(features)[0]
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation of the loss, to first order, each of shape (points,)."""

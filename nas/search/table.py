@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture, Choice
 from nas.errors import ConfigError, DataError, DegenerateArchitectureError, unknown_name
 from nas.objective import Objective
-from nas.pareto import hypervolume, non_dominated
+from nas.pareto import hypervolume
 from nas.protocols import Suggester
 from nas.search.candidates import Description
 from nas.search.cells import cell_features, live_cell, parse_cell
@@ -26,7 +26,6 @@ Array = NDArray[np.float64]
 CELL = "arch_str"
 # Below this share of the combinations of its genes, random questions would hardly ever hit a row.
 _LEAST_FILLED = 1e-3
-_LARGE = 2000
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class Table:
             raise ConfigError(f"{path}: no row has a value in all of {', '.join(wanted)}")
         self._values = {name: values[complete, index] for index, name in enumerate(dict.fromkeys(wanted))}
         self._genomes = [genome for genome, keep in zip(_genomes(read, genes, path), complete, strict=True) if keep]
+        self._described: dict[int, Description] = {}
         self._is_cell = genes == (CELL,)
         self.options = {
             gene: tuple(sorted({genome[gene] for genome in self._genomes}, key=str)) for gene in self._genomes[0]
@@ -114,7 +114,13 @@ class Table:
 
     def describe(self, architecture: Architecture) -> Description:
         """Return the costs as exactly known, and for a cell of NAS-Bench-201 what its graph tells."""
-        row, limits = self.row(architecture), self.columns.limits or {}
+        row = self.row(architecture)
+        if row not in self._described:
+            self._described[row] = self._describe(row, architecture)
+        return self._described[row]
+
+    def _describe(self, row: int, architecture: Architecture) -> Description:
+        limits = self.columns.limits or {}
         costs = {name: float(self._values[name][row]) for name in dict.fromkeys([*self.columns.costs, *limits])}
         operations = [str(choice) for choice in architecture.choices.values()]
         return Description(
@@ -169,7 +175,7 @@ class Table:
         return 1.0 - self._volume(self._losses[found[self._allowed[found]]]) / self.best_hypervolume
 
     def _volume(self, losses: Array) -> float:
-        return hypervolume(_sieved(losses), [1.0] * losses.shape[1]) if len(losses) else 0.0
+        return hypervolume(losses, [1.0] * losses.shape[1]) if len(losses) else 0.0
 
     def best_accuracy(self, rows: Sequence[int]) -> float:
         """Return the best accuracy of these rows within the limits, NaN where none is."""
@@ -181,20 +187,6 @@ class Table:
     def oracle_accuracy(self) -> float:
         """Best accuracy of the table within the limits."""
         return self.best_accuracy(range(len(self._losses)))
-
-
-def _sieved(losses: Array) -> Array:
-    """Return the non-dominated losses; large tables are first thinned by strong members."""
-    rest = losses
-    while len(rest) > _LARGE:
-        best = rest[np.argsort(rest.sum(axis=1), kind="stable")[:64]]
-        no_worse = np.all(best[None] <= rest[:, None], axis=2)
-        better = np.any(best[None] < rest[:, None], axis=2)
-        dominated = np.any(no_worse & better, axis=1)
-        if not np.any(dominated):
-            break
-        rest = rest[~dominated]
-    return rest[non_dominated(rest)]
 
 
 def _names(path: str | Path) -> list[str]:

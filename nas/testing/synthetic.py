@@ -10,11 +10,11 @@ from typing import Any
 
 from nas.architecture import Architecture
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.protocols import Job
+from nas.screen import Screen
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+from nas.accuracy.block_scores import Expressivity, Progressivity, Trainability
 from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
 from nas.accuracy.zero_cost import Macs, Naswot, Params, Synflow
 from nas.testing.proxy_suite import ProxySuite
@@ -41,3 +42,18 @@ class TestJacobianCovariance(ProxySuite):
 class TestSnip(ProxySuite):
     def make_proxy(self):
         return Snip()
+
+
+class TestExpressivity(ProxySuite):
+    def make_proxy(self):
+        return Expressivity()
+
+
+class TestProgressivity(ProxySuite):
+    def make_proxy(self):
+        return Progressivity()
+
+
+class TestTrainability(ProxySuite):
+    def make_proxy(self):
+        return Trainability()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from nas.data import Task
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.executor.spawned import SpawnedExecutor
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.driver import Driver
 from nas.search.samplers import make_sampler
 from nas.search.status import SearchLimits

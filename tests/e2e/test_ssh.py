@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nas.cli import devices
+from nas.config.compose import Request, resolve
 from nas.device import local_fingerprint
 from nas.errors import MeasurementError
 from nas.measure.devices import make_device
@@ -135,6 +137,22 @@ def test_a_board_that_refuses_the_login_is_a_reason(sshd, tmp_path):
 def test_a_board_without_the_interpreter_says_so(sshd):
     with pytest.raises(MeasurementError, match="nowhere/python"):
         device(sshd, python="nowhere/python", tries=1)
+
+
+def test_nas_devices_says_whether_a_board_is_in_reach(sshd, capsys):
+    words = [*sshd.words, f"device.python={sys.executable}", "device.tries=1", "measure=false", "output=json"]
+    assert show(words, capsys)["offers"].startswith("in reach over ssh")
+    away = show([*words, "device.host=-v"], capsys)
+    assert "does not begin with '-'" in away["error"]
+    away = show([*words, "device.python=nowhere/python"], capsys)
+    assert "the link to board was lost" in away["error"]
+
+
+def show(words, capsys):
+    capsys.readouterr()
+    assert devices.run(resolve(Request("devices", tuple(words), None))) == 0
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["devices"]
+    return row
 
 
 def test_a_whole_search_outlives_a_cut_link(sshd, tmp_path):

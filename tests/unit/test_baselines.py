@@ -1,6 +1,7 @@
 """Ready models beside the candidates: read, quantized, scored and timed, whatever made them."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import onnx
@@ -12,11 +13,10 @@ from torch import nn
 
 from nas.baselines import BaselineRequest, measure_baseline
 from nas.config import compose
-from nas.config.baselines import read_requests
+from nas.config.baselines import make_baseline_job, read_requests
 from nas.config.build import run_search
-from nas.config.instantiate import allow_files
 from nas.config.parts import Parts
-from nas.errors import ConfigError, ModelFileError, NasError
+from nas.errors import CandidateError, ConfigError, ModelFileError, NasError
 from nas.evaluation import Baseline
 from nas.plots import pareto_html, pareto_png
 from nas.store import StudyStore
@@ -144,18 +144,28 @@ def test_what_fits_no_picture_has_no_accuracy_and_says_why(models, tmp_path):
 
 
 def test_a_module_of_a_users_own_is_trained_by_the_recipe_of_the_search(tmp_path):
-    (tmp_path / "my_flat_net.py").write_text(
-        "from torch import nn\n\n\nclass MyNet(nn.Sequential):\n    def __init__(self, task, width: int = 4):\n"
-        "        super().__init__(nn.Conv2d(task.channels, width, 3, 2), nn.ReLU(), nn.Flatten(),"
-        " nn.LazyLinear(task.classes))\n"
+    file = tmp_path / "my_flat_net.py"
+    file.write_text(
+        "from torch import nn\n\n\nclass MyNet(nn.Sequential):\n"
+        "    def __init__(self, task, width: int = 4, pool: int = 1):\n"
+        "        super().__init__(nn.Conv2d(task.channels, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(pool),\n"
+        "                         nn.Flatten(), nn.Linear(pool**2 * width, task.classes))\n"
     )
-    entry = "baselines=[my_flat_net.MyNet]"
+    entry = (
+        "baselines=[{module: {_target_: my_flat_net.MyNet, width: 16}, name: flat, resolution: 8},"
+        "{module: {_target_: my_flat_net.MyNet, pool: 2}, resolution: 8}]"
+    )
     with pytest.raises(ConfigError, match="--plugin"):
         read_requests(parts(tmp_path, entry))
-    allow_files([tmp_path / "my_flat_net.py"])
-    ((request, module),) = read_requests(parts(tmp_path, entry, plugins=[str(tmp_path / "my_flat_net.py")]))
-    assert request.name == "MyNet"
-    assert module == {"_target_": "my_flat_net.MyNet"}
+    made = parts(tmp_path, entry, plugins=[str(file)])
+    objectives = [asdict(axis) for axis in made.objectives]
+    job = make_baseline_job({"config": made.config, "folder": str(tmp_path), "objectives": objectives})
+    baseline = Baseline.from_dict(job({"baseline": 0}))
+    assert (baseline.name, baseline.precision, baseline.source) == ("flat", "int8", "my_flat_net.MyNet")
+    assert "trained by the recipe of the search" in baseline.notes
+    assert 0.12 < baseline.values["accuracy"] <= 1
+    with pytest.raises(CandidateError, match="cannot be exported to ONNX"):
+        job({"baseline": 1})
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_rules_of_the_grammar_pass(rule: str, defaults: dict[str, Any]) -> None:
     ("override", "expected"),
     [
         ("spase=toy", "unknown key 'spase'. Did you mean 'space'? --help lists the groups and keys."),
-        ("limits.mac=3", "limits has latency_ms, macs, memory_kib, params, size_kib. Did you mean 'limits.macs'?"),
+        ("limits.mac=3", "size_kib, token_ms, ttft_ms. Did you mean 'limits.macs'?"),
         ("+foo=1", "unknown key 'foo'; have"),
         ("+limits.foo=1", "unknown key 'limits.foo'"),
         ("space=convnett", "unknown space 'convnett'; have"),
@@ -319,7 +319,7 @@ def test_own_folder_adds_members(tmp_path: Path) -> None:
     config = composed("search", "space=mine", own=own)
     assert config["choices"]["space"] == "mine"
     assert config["study"].startswith("mine-digits-")
-    assert "have convnet, hybrid, mine, " in complaint("space=mien", own=own)
+    assert "have convnet, decoder, hybrid, mine, " in complaint("space=mien", own=own)
     assert "Did you mean 'mine'?" in complaint("space=mien", own=own)
 
 
@@ -399,7 +399,7 @@ def test_show_prints_what_may_still_be_missing() -> None:
 
 def test_show_a_part_and_resolved() -> None:
     assert yaml.safe_load(show(Request("search"), "limits")) == dict.fromkeys(
-        ("macs", "params", "size_kib", "latency_ms", "memory_kib")
+        ("macs", "params", "size_kib", "latency_ms", "memory_kib", "ttft_ms", "token_ms", "kv_cache_kib")
     )
     assert show(Request("search"), "budget") == "40\n"
     whole = yaml.safe_load(show(Request("search"), None, True))

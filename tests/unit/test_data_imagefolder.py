@@ -126,12 +126,20 @@ def test_broken_files_are_skipped_counted_and_named(tmp_path):
 
 
 def test_many_broken_files_are_counted_and_some_named(tmp_path):
-    fill(tmp_path, {"a": 5, "b": 5})
+    fill(tmp_path, {"a": 16, "b": 16})
     for index in range(30):
         (tmp_path / "a" / f"broken{index:02}.png").write_text("x")
     (note,) = [note for note in load(tmp_path).notes if "unreadable" in note]
     assert note.startswith("30 unreadable")
     assert note.endswith("and 25 more")
+
+
+def test_a_folder_that_is_mostly_broken_is_refused(tmp_path):
+    fill(tmp_path, {"a": 5, "b": 5})
+    for index in range(11):
+        (tmp_path / "a" / f"broken{index:02}.png").write_text("x")
+    with pytest.raises(DataError, match="11 of 21 pictures cannot be read"):
+        load(tmp_path)
 
 
 def test_imbalance_is_noted(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from nas.data import Task
 from nas.device import Device
 from nas.errors import CandidateError, ConfigError, MeasurementError, NasError
-from nas.evaluate import Screen
 from nas.executor.in_process import InProcessExecutor
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.ask_tell import OptunaMirror, freeze, thaw
 from nas.search.driver import Driver
 from nas.search.front import complete, front_of, hypervolume_history, hypervolume_of, resolve_references, round_up

@@ -10,11 +10,12 @@ from nas.architecture import Precision
 from nas.data.digits import Digits
 from nas.device import Device
 from nas.errors import CandidateError, ConfigError
-from nas.evaluate import Evaluator, Screen, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, evaluation_job, fidelity_key
 from nas.evaluation import Evaluation, State
 from nas.measurement import Measurement
 from nas.objective import Objective
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.screen import Screen
 from nas.testing.synthetic import MacsLatency
 from search_spaces.toy import Toy
 

@@ -5,10 +5,10 @@ from nas.architecture import Architecture
 from nas.data import Task
 from nas.device import Device
 from nas.errors import ConfigError
-from nas.evaluate import Screen
 from nas.evaluation import EvaluationKey
 from nas.executor.in_process import InProcessExecutor
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.driver import Driver
 from nas.search.front import complete
 from nas.search.halving import Halving, ranked

@@ -17,7 +17,7 @@ from nas.config.parts import Parts
 from nas.data.plain_text import PlainText
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, ModelFileError
-from nas.evaluate import Evaluator, Screen, fidelity_key
+from nas.evaluate import Evaluator, fidelity_key
 from nas.evaluation import State
 from nas.export import Exporter
 from nas.measure.local import LocalMeter
@@ -28,6 +28,7 @@ from nas.quantize.torch_to_onnx import export_example
 from nas.runtime.inputs import empty_inputs
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.runtime.variants import VARIANTS_KEY, timed_variants
+from nas.screen import Screen
 from nas.search.front import resolve_references
 from nas.testing.synthetic import MacsLatency
 from search_spaces.decoder import Decoder
@@ -216,3 +217,21 @@ def test_spaces_of_other_tasks_are_refused(dataset):
         make_space(dataset.task, prompt=40)
     with pytest.raises(ConfigError, match="serves language_model"):
         make_space(replace(dataset.task, kind="text_classification"))
+
+
+def test_a_training_that_stopped_goes_on_to_the_same_perplexity(dataset, tmp_path):
+    space, recipe = make_space(dataset.task), ShortTraining(epochs=2, batch_size=8, label_smoothing=0.0)
+    encoding, results = dataset.preprocessing(12), []
+    for stops in ((None,), (1, None)):
+        for until in stops:
+            torch.manual_seed(0)
+            module = space.build(sample(space, embedding="tied"))
+            file = tmp_path / f"{len(stops)}.safetensors"
+            result = recipe.train(
+                module, dataset, encoding, 0, until=until, checkpoint=file if len(stops) > 1 else None
+            )
+        results.append(result)
+    whole, resumed = results
+    assert whole.perplexity_fp32 == resumed.perplexity_fp32
+    assert [record.perplexity for record in whole.history] == [record.perplexity for record in resumed.history]
+    assert whole.history[whole.best_epoch - 1].perplexity == min(record.perplexity for record in whole.history)

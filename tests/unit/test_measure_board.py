@@ -16,17 +16,18 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from nas.device import Device, SshLink, local_fingerprint
+from nas.device import Device, EnergyOptions, SshLink, local_fingerprint
 from nas.errors import CandidateError, ConfigError, MeasurementError
-from nas.measure import ssh
+from nas.measure import peaks, ssh
 from nas.measure.archive import runner_archive, start_arguments
-from nas.measure.board import BoardRunner, Box, serve
+from nas.measure.board import RUNTIMES, BoardRunner, Box, serve
 from nas.measure.devices import make_device
 from nas.measure.link import LinkCutError, LinkedRunner
 from nas.measure.settings import TimingSettings
 from nas.measure.ssh import SshMeter, check_link, ssh_command
 from nas.measure.stream import ChildStream
 from nas.measure.wire import CHUNK_BYTES, FRAME_BYTES, FrameError, decode, encode
+from nas.measurement import Measurement
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.testing.runtime_suite import write_dense
 
@@ -35,9 +36,10 @@ QUICK = TimingSettings(
 )
 LINK = SshLink("board", tries=1)
 BOARD = Device("board", "any", os.cpu_count() or 1, transport="ssh", fingerprint=local_fingerprint(), reach=LINK)
+NUMBER = Measurement(1.0, 1.0, 0.1, 9, 5, "ms", "d", "r", 0.0)
 HELLO = {"hwnas": 1, "fingerprint": local_fingerprint().to_dict(), "python": "3.11.2"}
 
-# Passes so many lines of a runner's answers on, and so many bytes of the next (-1: all but its end); then it is gone.
+# Passes so many lines of a runner on, and so many bytes of the next one (-1: all but its end); then it is gone.
 RELAY = """
 import os, subprocess, sys
 lines, more = int(sys.argv[1]), int(sys.argv[2])
@@ -260,6 +262,11 @@ def test_requests_that_are_none_are_refused(tmp_path):
     runner = board_runner(tmp_path)
     for number, name in enumerate(("reply", "__init__", "_box", "", None, "shell"), start=1):
         assert "unknown request" in runner.reply({"id": number, "request": name})["reason"]
+    start = {"arguments": {}, "threads": 1, "affinity": [], "memory_limit_mib": 1}
+    for number, fields in enumerate(({"runtime": "os:system"}, {"runtime": RUNTIMES[0], "path": "anywhere"}), start=7):
+        assert (
+            "none that a board is sent" in runner.reply({"id": number, "request": "start", **fields, **start})["reason"]
+        )
     energy = {"source": "command", "rails": [], "interval_s": 1, "window_s": 1, "latency_ms": 1}
     assert "not read on a board" in runner.reply({"id": 10, "request": "energy", **energy})["reason"]
 
@@ -318,7 +325,6 @@ def test_the_archive_is_small_and_always_the_same():
     [
         ({"transport": "ssh"}, r"lacks host; give it by device\.host=VALUE"),
         ({"transport": "ssh", "host": "-v"}, "does not begin with"),
-        ({"transport": "ssh", "host": "a", "peaks": "auto"}, "data sheet"),
         ({"transport": "local", "host": "a"}, "expected transport=ssh"),
         ({"transport": "emulated"}, "lacks root"),
         ({"transport": "replay"}, "lacks recording"),
@@ -351,3 +357,59 @@ def test_a_model_in_several_files_is_not_sent(tmp_path):
     write_dense(tmp_path / "m.onnx", np.ones((64, 64), np.float32), external="m.data")
     with pytest.raises(MeasurementError, match="save it as one file"):
         SshMeter(BOARD, OnnxRuntime(), QUICK).measure(tmp_path / "m.onnx")
+
+
+def test_peaks_are_measured_over_the_link_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(ssh, "ssh_command", lambda *args: local_runner())
+    monkeypatch.setattr(peaks, "MATMUL_SIZE", 64)
+    monkeypatch.setattr(peaks, "LINKED_COPY_BYTES", 1 << 20)
+    cache = tmp_path / "peaks.json"
+    found = peaks.linked_peaks(SshMeter(BOARD, OnnxRuntime(), QUICK).compare, BOARD.fingerprint, cache)
+    assert "over the link" in found.source
+    assert min(found.fp32_gmacs, found.int8_gmacs, found.bandwidth_gbs) > 0
+    assert found.op_overhead_us >= 0
+    assert peaks.linked_peaks(lambda *args: pytest.fail("measured again"), BOARD.fingerprint, cache) == found
+
+
+def test_a_command_of_the_users_runs_here_and_counts_what_the_board_computes(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(ssh, "ssh_command", lambda *args: local_runner())
+    count = tmp_path / "count"
+    count.write_text("0")
+    (tmp_path / "meter.py").write_text(
+        f"import pathlib\np = pathlib.Path({str(count)!r})\nn = int(p.read_text()) + 2\np.write_text(str(n))\n"
+        "print(n)\n"
+    )
+    options = EnergyOptions(command=(sys.executable, str(tmp_path / "meter.py")), window_s=0.02)
+    board = replace(BOARD, energy_source="command", energy_options=options)
+    costs = SshMeter(board, OnnxRuntime(), QUICK).measure(model)
+    assert costs["energy_mj"].unit == "mJ"
+    assert costs["energy_mj"].count == 7
+    assert 0 < costs["energy_mj"].median < 2000
+
+
+def test_a_sensor_of_the_boards_is_read_there(model, monkeypatch):
+    asked = {}
+
+    def request(self, name, timeout_s, /, **fields):
+        asked.update(fields)
+        return {"samples_mj": [1.0, 2.0, 3.0], "source": "hwmon"}
+
+    options = EnergyOptions(rails=("VDD_IN",), window_s=0.25)
+    board = replace(BOARD, energy_source="hwmon", energy_options=options)
+    meter = SshMeter(board, OnnxRuntime(), QUICK)
+    assert meter.has_energy
+    runner = type("Runner", (), {"request": request})()
+    energy = meter._take_energy(runner, replace(NUMBER, median=3.0), "id")
+    assert (energy.median, energy.unit, energy.count, energy.device) == (2.0, "mJ", 3, "id")
+    assert asked == {"source": "hwmon", "rails": ("VDD_IN",), "interval_s": 0.005, "window_s": 0.25, "latency_ms": 3.0}
+
+
+def test_the_board_answers_with_energy_per_run(tmp_path, monkeypatch):
+    readings = iter(range(0, 1000, 20))
+    source = type("Source", (), {"name": "hwmon", "read_mj": lambda self: float(next(readings))})()
+    monkeypatch.setattr("nas.measure.board.energy_source", lambda name, options: source)
+    runner = board_runner(tmp_path)
+    runner._runner.repeat = lambda model, seconds: {"runs": 10, "elapsed_s": seconds}
+    fields = {"source": "hwmon", "rails": [], "interval_s": 0.005, "window_s": 0.1, "latency_ms": 1.0}
+    reply = runner.reply({"id": 1, "request": "energy", **fields})
+    assert reply == {"ok": True, "samples_mj": [2.0] * 7, "source": "hwmon", "id": 1}

@@ -71,6 +71,8 @@ def test_bytes_are_found_under_any_name_and_architectures_with_any_bytes(models,
     assert meter.measure(tmp_path / "copy.onnx")["latency_ms"].median == 3
     models[1].write_bytes(b"trained anew")
     assert meter.measure(models[1])["latency_ms"].median == 5
+    (tmp_path / "exported.onnx").write_bytes(b"trained anew")
+    assert meter.measure(tmp_path / "exported.onnx")["latency_ms"].median == 5
 
 
 def test_what_was_not_recorded_is_an_error_and_no_guess(recording, tmp_path):

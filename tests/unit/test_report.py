@@ -10,8 +10,8 @@ from nas.config.report import run_front
 from nas.data import Task
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, StoreError
-from nas.evaluate import Screen
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.front import complete, eligible, front_of, study_objectives
 from nas.search.shipping import Shipper
 from nas.store import StudyStore

@@ -4,9 +4,9 @@ import pytest
 
 from nas.data import Task
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.measurement import Measurement
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.front import complete, front_of
 from nas.search.settle import pooled, settle_front, within_noise
 from nas.store import StudyStore
@@ -40,13 +40,14 @@ def study(tmp_path):
     architectures = list(space.enumerate())
     store = StudyStore(tmp_path / "store.sqlite")
 
-    def add(name, accuracy, latency_ms):
+    def add(name, score, time_ms, metrics=("accuracy", "latency_ms")):
         evaluation = synthetic_evaluation(screen, architectures.pop())
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         (folder / "model.onnx").touch()
-        values = {**evaluation.values, "accuracy": accuracy, "latency_ms": latency_ms}
-        provenance = {"latency_ms": reading(latency_ms).to_dict()}
+        own = {key: value for key, value in evaluation.values.items() if key not in ("accuracy", "latency_ms")}
+        values = own | dict(zip(metrics, (score, time_ms), strict=True))
+        provenance = {metrics[1]: reading(time_ms).to_dict()}
         store.add_trial(
             "complete",
             replace(evaluation, values=values, provenance=provenance, folder=f"models/{name}"),
@@ -162,3 +163,14 @@ def test_a_disturbed_reading_counts_only_where_there_is_no_calm_one():
     assert pooled([busy, calm]) == calm
     assert pooled([busy, busy]).disturbed
     assert pooled([busy, busy]).median == 3.0
+
+
+def test_of_a_language_model_the_time_per_token_is_settled(study):
+    store, folder, add = study
+    add("a", 10.0, 2.0, ("perplexity", "token_ms"))
+    add("b", 20.0, 1.0, ("perplexity", "token_ms"))
+    axes = (Objective("perplexity", "minimize"), Objective("token_ms", "minimize", "ms"))
+    assert settle_front(store, folder, FakeComparer({"a": 2.5, "b": 1.5}), axes) == []
+    values = [evaluation.values for _, evaluation in complete(store)]
+    assert [(v["token_ms"], v["search_token_ms"]) for v in values] == [(2.5, 2.0), (1.5, 1.0)]
+    assert "latency_ms" not in values[0]

@@ -16,12 +16,13 @@ from nas.data import Task
 from nas.data.labelled_text import LabelledText
 from nas.device import Device
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Screen, fidelity_key
+from nas.evaluate import Evaluator, fidelity_key
 from nas.export import Exporter
 from nas.objective import Objective
 from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_example
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.screen import Screen
 from nas.testing.synthetic import MacsLatency
 from search_spaces.convnet import ConvNet
 from search_spaces.transformer import Transformer

@@ -116,10 +116,13 @@ void tile(const Tile& t) {
 using TileFn = void (*)(const Tile&);
 constexpr int kMostRows[5] = {0, 12, 12, 8, 6};
 
+// Even numbers of rows above 4 keep the code small; a last tile overlaps the one before it anyway.
+int rows_offered(int rows) { return rows > 4 ? rows / 2 * 2 : rows; }
+
 template <int NV, int... MR>
 TileFn pick(int rows, std::integer_sequence<int, MR...>) {
   TileFn found = nullptr;
-  ((MR + 1 == rows ? void(found = tile<MR + 1, NV>) : void()), ...);
+  ((MR + 1 == rows ? void(found = tile<(MR + 1 > 4 ? (MR + 1) / 2 * 2 : MR + 1), NV>) : void()), ...);
   return found;
 }
 
@@ -236,7 +239,9 @@ class Dense final : public Framed {
         for (int done = 0; done < total;) {
           const int vectors = Panels::next_width(total - done, total);
           const int most = kMostRows[vectors] < count ? kMostRows[vectors] : count;
-          const int tiles = (count + most - 1) / most, rows = (count + tiles - 1) / tiles;
+          // Balanced; where an odd number became even there may be one tile more.
+          const int balanced = (count + most - 1) / most;
+          const int rows = rows_offered((count + balanced - 1) / balanced), tiles = (count + rows - 1) / rows;
           const TileFn run = tile_for(rows, vectors);
           t.b = weights_ + group * done;
           t.bias = bias_ + 16 * done;

@@ -91,17 +91,34 @@ TileFn pick(int rows, std::integer_sequence<int, MR...>) {
   return found;
 }
 
-template <bool TWO, bool FLOAT>
+// Products that stay floats are classifiers and layers on tokens: 4 rows at most keep the code small.
+constexpr int kMostFloatRows = 4;
+
+TileFn float_tile_for(int rows, int vectors) {
+  constexpr auto kRows = std::make_integer_sequence<int, kMostFloatRows>{};
+  switch (vectors) {
+    case 1:
+      return pick<1, false, true>(rows, kRows);
+    case 2:
+      return pick<2, false, true>(rows, kRows);
+    case 3:
+      return pick<3, false, true>(rows, kRows);
+    default:
+      return pick<4, false, true>(rows, kRows);
+  }
+}
+
+template <bool TWO>
 TileFn tile_for(int rows, int vectors) {
   switch (vectors) {
     case 1:
-      return pick<1, TWO, FLOAT>(rows, std::make_integer_sequence<int, kMostRows[1]>{});
+      return pick<1, TWO, false>(rows, std::make_integer_sequence<int, kMostRows[1]>{});
     case 2:
-      return pick<2, TWO, FLOAT>(rows, std::make_integer_sequence<int, kMostRows[2]>{});
+      return pick<2, TWO, false>(rows, std::make_integer_sequence<int, kMostRows[2]>{});
     case 3:
-      return pick<3, TWO, FLOAT>(rows, std::make_integer_sequence<int, kMostRows[3]>{});
+      return pick<3, TWO, false>(rows, std::make_integer_sequence<int, kMostRows[3]>{});
     default:
-      return pick<4, TWO, FLOAT>(rows, std::make_integer_sequence<int, kMostRows[4]>{});
+      return pick<4, TWO, false>(rows, std::make_integer_sequence<int, kMostRows[4]>{});
   }
 }
 
@@ -144,6 +161,7 @@ class Conv final : public ConvU8 {
   }
 
  private:
+  int most_rows(const Panel& panel) const { return float_ ? kMostFloatRows : kMostRows[panel.vectors]; }
   std::ptrdiff_t element() const { return float_ ? 4 : 1; }
 
   Tile tile_of(const Panel& panel) const {
@@ -169,9 +187,9 @@ class Conv final : public ConvU8 {
         const Panel& panel = panels_.at[index];
         Tile t = tile_of(panel);
         t.lda = depth_;
-        const int most = kMostRows[panel.vectors] < count ? kMostRows[panel.vectors] : count;
+        const int most = most_rows(panel) < count ? most_rows(panel) : count;
         const int tiles = (count + most - 1) / most, rows = (count + tiles - 1) / tiles;
-        const TileFn run = float_ ? tile_for<false, true>(rows, panel.vectors) : tile_for<false, false>(rows, panel.vectors);
+        const TileFn run = float_ ? float_tile_for(rows, panel.vectors) : tile_for<false>(rows, panel.vectors);
         for (int i = 0; i < tiles; ++i) {
           // The last tile starts early instead of being smaller: what it writes twice is the same.
           const int first = start + (i * rows < count - rows ? i * rows : count - rows);
@@ -205,7 +223,7 @@ class Conv final : public ConvU8 {
   // Outputs of one panel in line y, or in lines y and y + 1 together where two of them fit into a tile.
   void run_lines(const std::uint8_t* map, std::uint8_t* out, const Panel& panel, int y, int lines) const {
     const std::ptrdiff_t pitch = std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels;
-    const int width = s_.out_width, most = kMostRows[panel.vectors];
+    const int width = s_.out_width, most = most_rows(panel);
     Tile t = tile_of(panel);
     t.lda = std::ptrdiff_t(s_.stride_w) * s_.channels;
     t.pitch = pitch;
@@ -216,11 +234,11 @@ class Conv final : public ConvU8 {
     if (lines == 2 && y + 1 < s_.out_height) {
       t.a = from;
       t.out = to;
-      tile_for<true, false>(2 * width, panel.vectors)(t);
+      tile_for<true>(2 * width, panel.vectors)(t);
       return;
     }
     const int tiles = (width + most - 1) / most, rows = (width + tiles - 1) / tiles;
-    const TileFn run = float_ ? tile_for<false, true>(rows, panel.vectors) : tile_for<false, false>(rows, panel.vectors);
+    const TileFn run = float_ ? float_tile_for(rows, panel.vectors) : tile_for<false>(rows, panel.vectors);
     for (int i = 0; i < tiles; ++i) {
       const int first = i * rows < width - rows ? i * rows : width - rows;
       t.a = from + first * t.lda;

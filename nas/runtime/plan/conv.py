@@ -241,6 +241,26 @@ def lower_global_average(planner: Planner, node: Node) -> None:
     )
 
 
+@handles("BatchNormalization")
+def lower_batch_norm(planner: Planner, node: Node) -> None:
+    """Lower a batch norm that no convolution took in: a factor and a summand per channel."""
+    gain, shift, mean, variance = (floats_of(planner.stored(node, index), 1) for index in (1, 2, 3, 4))
+    source = planner.value(node, 0)
+    shape = _four(planner, node, source)
+    channels = shape[1]
+    if len(node.outputs) != 1 or not gain.size == shift.size == mean.size == variance.size == channels:
+        raise planner.refused(node, f"expected stored statistics of {channels} channels and one output")
+    factor = (gain / np.sqrt(variance + F32(node.get("epsilon", 1e-5)))).astype(F32)
+    real = planner.channels_last(planner.as_real(source, node.inputs[0]), node)
+    tensor = planner.emit(
+        *("conv_f32", node.name, [real.tensor], "f32", real.tensor.shape),
+        constants=[Constant("f32", factor.reshape(channels, 1, 1, 1)), Constant("f32", shift - mean * factor)],
+        ints=(*Window((1, 1), (1, 1), (0, 0, 0, 0), channels).ints, UNARIES["none"]),
+        floats=(0.0, 0.0),
+    )
+    planner.values[node.outputs[0]] = Real(tensor, shape, nhwc=True)
+
+
 @handles("MaxPool", "AveragePool")
 def lower_pool(planner: Planner, node: Node) -> None:
     """Lower a pooling; the largest of bytes is taken among bytes, everything else in float."""

@@ -1,0 +1,230 @@
+"""Few-shot adaptation: a device is a draw from the population of known devices, corrected by a handful of measurements.
+
+References: Lee and others, HELP (NeurIPS 2021) and MultiPredict (Akhauri, Abdelfattah, 2023) learn to learn from source
+devices; NASFLAT (2024) chooses what to measure. Here both are done in closed form: each known device is a function of
+the architecture, their mean and covariance are the prior of a Gaussian process for the next device, and what is
+measured is what removes most of that prior's variance. Everything that the choice looks at comes from known devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_models.conformal import widening
+from latency_models.gaussian_process import GaussianProcess
+from nas.errors import ConfigError
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_SMALLEST = 0.15  # of the mean: below it deviations no longer shrink with the value
+_TUNING_ROWS = 300
+_OWN_SHARE = (0.003, 0.03, 0.2)
+_NOISE = (0.0005, 0.002, 0.01)
+_POPULATION = (1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How far a new device may be from the known ones, as variances relative to its mean cost.
+
+    Args:
+        population: factor on the covariance of the known devices around their mean.
+        own: of what no known device has, a function as smooth as theirs.
+        noise: of a measurement.
+    """
+
+    population: float
+    own: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How wide the interval must be, given how much the measurements surprised; learned on known devices.
+
+    ``log factor = level + slope * log surprise``.
+    """
+
+    level: float
+    slope: float
+
+    @staticmethod
+    def of(surprises: Array, residuals: Array, deviations: Array) -> Promise:
+        """Return the slope, 0 to 1, that left-out devices show, and the level that covers 90 % over all of them.
+
+        Args:
+            surprises: shape (devices,).
+            residuals: shape (devices, rows).
+            deviations: shape (devices, rows).
+        """
+        needed = [widening(*pair) for pair in zip(residuals, deviations, strict=True)]
+        x, y = np.log(surprises), np.log(needed)
+        spread = float(((x - x.mean()) ** 2).sum())
+        slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 0.0
+        slope = min(max(slope, 0.0), 1.0)
+        scaled = deviations * np.exp(slope * x)[:, None]
+        return Promise(float(np.log(widening(residuals.ravel(), scaled.ravel()))), slope)
+
+    def factor(self, surprise: float) -> float:
+        """Return the factor on the deviations."""
+        return float(np.exp(self.level + self.slope * np.log(surprise)))
+
+
+class FewShot:
+    """Predicts cost on a device from measurements of a few architectures and from devices known already."""
+
+    name = "transfer"
+
+    def fit_sources(self, blocks: Mapping[str, Array], costs: Array) -> FewShot:
+        """Learn the known devices; returns self.
+
+        Args:
+            blocks: features of the pool, name to (rows, columns).
+            costs: (rows, devices), positive; each device's unit is its own.
+
+        Raises:
+            ConfigError: there is no device.
+        """
+        if costs.ndim != 2 or costs.shape[1] == 0:
+            raise ConfigError("few-shot adaptation needs at least one known device; give transfer_from=[COLUMN,...].")
+        self._relative = costs / costs.mean(axis=0)
+        self._sources = GaussianProcess(iterations=40, tuning_rows=400).fit(blocks, self._relative, np.ones(len(costs)))
+        self._pool = dict(blocks)
+        self._pool_costs = self._of_sources(blocks)
+        self._pool_likeness = self._sources.covariance(blocks, blocks)
+        self._unit = float(np.mean(np.diag(self._pool_likeness)))
+        self.prior, self._promise = self._tune()
+        return self
+
+    def choose(self, count: int) -> Rows:
+        """Return the rows of the pool to measure, chosen by the known devices alone."""
+        mean, covariance = _prior_of(self.prior, self._pool_costs, self._likeness(self._pool_likeness))
+        return _greedy(mean, covariance, count, self.prior.noise)
+
+    def adapt(self, rows: Rows, measured: Array) -> FewShot:
+        """Condition on measurements of rows of the pool; returns self."""
+        self._rows = rows
+        mean, covariance = _prior_of(self.prior, self._pool_costs, self._likeness(self._pool_likeness))
+        self._scale = _scale(mean[rows], measured)
+        solver = np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(self.prior.noise, mean[rows])))
+        self._solver: Array = np.asarray(solver, dtype=np.float64)
+        self._excess = measured / self._scale - mean[rows]
+        self._factor = self._promise.factor(_surprise(self._solver, self._excess))
+        return self
+
+    def predict(self, blocks: Mapping[str, Array]) -> tuple[Array, Array]:
+        """Return mean and deviation per row, in the unit of the measurements."""
+        costs = self._of_sources(blocks)
+        own_blocks = {name: block[self._rows] for name, block in self._pool.items()}
+        likeness = self._likeness(self._sources.covariance(blocks, own_blocks))
+        mean, cross = _prior_of(self.prior, costs, likeness, self._pool_costs[self._rows])
+        own = _prior_variance(self.prior, costs)
+        return _posterior(mean, cross, own, self._solver, self._excess, self._scale, self.prior, self._factor)
+
+    def _of_sources(self, blocks: Mapping[str, Array]) -> Array:
+        return np.maximum(self._sources.predict(blocks)[0], 0.01)
+
+    def _likeness(self, covariance: Array) -> Array:
+        """Return it scaled to the variance of the mean device."""
+        scaled: Array = covariance * (self._pool_costs.mean(axis=1).var() / self._unit)
+        return scaled
+
+    def _tune(self) -> tuple[Prior, Promise]:
+        """Return the prior, and the factor on its deviations, that serve known devices best when each is left out."""
+        devices = self._relative.shape[1]
+        if devices < 3:
+            return Prior(3.0, 0.03, 0.002), Promise(0.0, 0.7)
+        take = np.random.default_rng(0).permutation(len(self._relative))[:_TUNING_ROWS]
+        likeness = self._likeness(self._pool_likeness[np.ix_(take, take)])
+        best, found = np.inf, (Prior(3.0, 0.03, 0.002), Promise(0.0, 0.7))
+        for values in product(_POPULATION, _OWN_SHARE, _NOISE):
+            prior = Prior(*values)
+            errors, surprises, residuals, deviations = [], [], [], []
+            for device in range(devices):
+                costs = np.delete(self._pool_costs[take], device, axis=1)
+                truth = self._relative[take, device]
+                mean, std, surprise = _rehearse(prior, costs, likeness, truth)
+                errors.append(np.minimum(np.abs(mean / truth - 1), 0.2).mean())
+                surprises.append(surprise)
+                residuals.append(mean - truth)
+                deviations.append(std)
+            if np.mean(errors) < best:
+                promise = Promise.of(np.array(surprises), np.array(residuals), np.array(deviations))
+                best, found = float(np.mean(errors)), (prior, promise)
+        return found
+
+
+def _surprise(solver: Array, excess: Array) -> float:
+    """Return the root mean square of leave-one-out errors, in deviations; one error of 1 is taken for granted."""
+    standardised = (solver @ excess) / np.sqrt(np.diag(solver))
+    return float(np.sqrt((1 + (standardised**2).sum()) / (1 + len(excess))))
+
+
+def _rehearse(prior: Prior, costs: Array, likeness: Array, truth: Array, count: int = 10) -> tuple[Array, Array, float]:
+    """Return mean, deviation and surprise that a known device would have met, had it been the new one."""
+    mean, covariance = _prior_of(prior, costs, likeness)
+    rows = _greedy(mean, covariance, count, prior.noise)
+    scale = _scale(mean[rows], truth[rows])
+    solver: Array = np.asarray(
+        np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(prior.noise, mean[rows]))), dtype=np.float64
+    )
+    excess = truth[rows] / scale - mean[rows]
+    own = _prior_variance(prior, costs)
+    found = _posterior(mean, covariance[:, rows], own, solver, excess, scale, prior, 1.0)
+    return *found, _surprise(solver, excess)
+
+
+def _prior_of(prior: Prior, costs: Array, likeness: Array, others: Array | None = None) -> tuple[Array, Array]:
+    """Return the mean cost per row and the covariance of rows with ``others``, or with each other."""
+    others = costs if others is None else others
+    mean, other_mean = costs.mean(axis=1), others.mean(axis=1)
+    freedom = max(costs.shape[1] - 1, 1)
+    spread = (costs - mean[:, None]) @ (others - other_mean[:, None]).T / freedom
+    # The scale is nearly free, and so is a constant: each run has an overhead.
+    return mean, prior.population * spread + prior.own * likeness + np.outer(mean, other_mean) + 0.02
+
+
+def _prior_variance(prior: Prior, costs: Array) -> Array:
+    mean = costs.mean(axis=1)
+    freedom = max(costs.shape[1] - 1, 1)
+    spread = ((costs - mean[:, None]) ** 2).sum(axis=1) / freedom
+    total: Array = prior.population * spread + prior.own * mean.var() + mean**2 + 0.02
+    return total
+
+
+def _noise(relative: float, mean: Array) -> Array:
+    return relative * np.maximum(mean, _SMALLEST) ** 2
+
+
+def _scale(mean: Array, measured: Array) -> float:
+    weights = 1 / np.maximum(mean, _SMALLEST) ** 2
+    return float((weights * mean * measured).sum() / (weights * mean**2).sum())
+
+
+def _greedy(mean: Array, covariance: Array, count: int, noise: float) -> Rows:
+    """Return rows, each the one that removes most of the remaining relative variance of all rows."""
+    left = covariance.copy()
+    weights, noises = 1 / np.maximum(mean, _SMALLEST) ** 2, _noise(noise, mean)
+    chosen: list[int] = []
+    for _ in range(min(count, len(mean))):
+        gain = (weights @ left**2) / (np.diag(left) + noises)
+        gain[chosen] = -np.inf
+        row = int(np.argmax(gain))
+        chosen.append(row)
+        known = left[:, row] / np.sqrt(left[row, row] + noises[row])
+        left -= np.outer(known, known)
+    return np.array(chosen, dtype=np.int64)
+
+
+def _posterior(
+    mean: Array, cross: Array, own: Array, solver: Array, excess: Array, scale: float, prior: Prior, factor: float
+) -> tuple[Array, Array]:
+    moved = np.maximum(mean + cross @ (solver @ excess), 0.01)
+    variance = np.maximum(own - np.einsum("ij,jk,ik->i", cross, solver, cross), 1e-9) + _noise(prior.noise, moved)
+    return moved * scale, np.sqrt(variance) * scale * factor

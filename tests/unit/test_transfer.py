@@ -1,0 +1,61 @@
+"""Few-shot adaptation: what it may look at, and what a handful of measurements on a new device is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from latency_models.transfer import FewShot
+from nas.errors import ConfigError
+
+
+def _world(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return features of 300 architectures, and their costs on 7 devices that weigh three kinds of work differently."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 6, (300, 3)).astype(float)
+    prices = rng.uniform(0.2, 3, (3, 7))
+    costs = (1 + counts @ prices) * rng.normal(1, 0.02, (300, 7)) * rng.uniform(1, 100, 7)
+    return {"counts": counts}, costs
+
+
+def test_ten_measurements_rank_a_new_device() -> None:
+    blocks, costs = _world()
+    pool, test = np.arange(150), np.arange(150, 300)
+    known, new = costs[:, :6], costs[:, 6]
+    model = FewShot().fit_sources({k: v[pool] for k, v in blocks.items()}, known[pool])
+    rows = model.choose(10)
+    assert len(set(rows.tolist())) == 10
+    mean, std = model.adapt(rows, new[pool][rows]).predict({k: v[test] for k, v in blocks.items()})
+    alone = max(spearmanr(known[test, device], new[test])[0] for device in range(6))
+    assert spearmanr(mean, new[test])[0] > max(alone, 0.97)
+    assert np.abs(mean / new[test] - 1).mean() < 0.05
+    assert 0.75 < (np.abs(mean - new[test]) < 1.645 * std).mean() <= 1
+
+
+def test_the_choice_sees_known_devices_only() -> None:
+    blocks, costs = _world(1)
+    first = FewShot().fit_sources(blocks, costs[:, :6]).choose(10)
+    again = FewShot().fit_sources(blocks, costs[:, :6]).choose(10)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_units_do_not_matter() -> None:
+    blocks, costs = _world(2)
+    means = []
+    for factor in (1.0, 1e-3):
+        model = FewShot().fit_sources(blocks, costs[:, :4])
+        rows = model.choose(10)
+        means.append(model.adapt(rows, costs[rows, 6] * factor).predict(blocks)[0] / factor)
+    np.testing.assert_allclose(means[0], means[1], rtol=1e-6)
+
+
+def test_one_known_device_is_enough_and_none_is_refused() -> None:
+    blocks, costs = _world(3)
+    model = FewShot().fit_sources(blocks, costs[:, :1])
+    rows = model.choose(10)
+    mean, std = model.adapt(rows, costs[rows, 6]).predict(blocks)
+    assert np.isfinite(mean).all()
+    assert (std > 0).all()
+    with pytest.raises(ConfigError, match="at least one known device"):
+        FewShot().fit_sources(blocks, costs[:, :0])
