@@ -36,6 +36,7 @@ enum class Kind : std::uint32_t {
   kSlice = 20,
   kConcat = 21,
   kConstant = 22,
+  kAttentionF32 = 23,
 };
 
 // Name of a kind as the planner knows it, nullptr for an unknown number.

@@ -1,6 +1,7 @@
 #include "../execute/step.h"
 
 #include "../real/unary.h"
+#include "../gemm/product.h"
 #include "conv.h"
 
 namespace nas {
@@ -84,7 +85,8 @@ StepPtr make_conv_u8(const OpView& view) {
   params.zero_in = std::int32_t(zero_in);
   params.zero_out = std::int32_t(zero_out);
   params.float_out = is(out, Dtype::kF32);
-  std::unique_ptr<ConvU8> conv;
+  std::unique_ptr<ConvU8> conv(product_u8(params, view.level));
+  if (conv != nullptr) return StepPtr(new StepU8(view, std::move(conv)));
 #if defined(__x86_64__)
   if (view.vnni()) {
     conv.reset(depthwise3x3_u8_avx512vnni(params));

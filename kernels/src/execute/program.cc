@@ -55,6 +55,8 @@ StepPtr make_step(const OpView& view) {
       return make_concat(view);
     case Kind::kConstant:
       return make_constant(view);
+    case Kind::kAttentionF32:
+      return make_attention_f32(view);
   }
   return nullptr;
 }

@@ -57,6 +57,7 @@ StepPtr make_softmax_f32(const OpView& view);
 StepPtr make_slice(const OpView& view);
 StepPtr make_concat(const OpView& view);
 StepPtr make_constant(const OpView& view);
+StepPtr make_attention_f32(const OpView& view);
 
 inline bool is(const TensorRecord& tensor, Dtype dtype) { return tensor.dtype == dtype; }
 inline bool same_shape(const TensorRecord& a, const TensorRecord& b) {

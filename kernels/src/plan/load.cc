@@ -117,7 +117,8 @@ const char* kind_name(std::uint32_t kind) {
   static const char* const names[] = {
       nullptr,      "quantize",  "dequantize", "table",      "conv_u8", "add_u8",     "mul_u8",   "mean_u8",
       "conv_f32",   "binary_f32", "unary_f32", "mean_f32",   "transpose", "pool",     "gather",   "where",
-      "lookup_f32", "matmul_f32", "norm_f32",  "softmax_f32", "slice",  "concat",     "constant"};
+      "lookup_f32", "matmul_f32", "norm_f32",  "softmax_f32", "slice",  "concat",     "constant",
+      "attention_f32"};
   return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : nullptr;
 }
 

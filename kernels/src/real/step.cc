@@ -6,6 +6,7 @@
 
 #include "../execute/step.h"
 #include "../pool/pool.h"
+#include "nas/elementwise.h"
 #include "nas/norm.h"
 #include "unary.h"
 
@@ -95,7 +96,38 @@ StepPtr make_binary_f32(const OpView& view) {
   }
 }
 
+// A function whose floats become bytes at once, piece by piece, so that they never leave the first-level cache.
+StepPtr make_unary_u8(const OpView& view) {
+  constexpr std::int64_t kPiece = 2048;
+  const TensorRecord in = view.input(0), out = view.output();
+  const std::int64_t code = view.op.ints[0], zero = view.op.ints[1];
+  const float alpha = view.op.floats[0], beta = view.op.floats[1], scale = view.op.floats[2];
+  if (!is(in, Dtype::kF32) || !is(out, Dtype::kU8) || in.elements != out.elements || code < 0 || code >= kUnaries) return nullptr;
+  if (!(scale > 0.0F) || zero < 0 || zero > 255) return nullptr;
+  const NormKernels& norm = norm_kernels(view.level);
+  const ElementwiseKernels& elementwise = elementwise_kernels(view.level);
+  const auto function = code == kGelu ? norm.gelu : code == kSiLU ? norm.silu : nullptr;
+  const Quantization to = {scale, std::int32_t(zero), false};
+  const std::string name = code == kGelu ? "gelu_f32u8_" : code == kSiLU ? "silu_f32u8_" : "unary_f32u8_";
+  const auto run = [=, &elementwise](std::uint8_t* arena, std::uint8_t* scratch) {
+    float* piece = reinterpret_cast<float*>(scratch);
+    const std::int64_t count = std::int64_t(in.elements);
+    for (std::int64_t first = 0; first < count; first += kPiece) {
+      const std::int64_t here = std::min(kPiece, count - first);
+      const float* x = at<float>(arena, in) + first;
+      if (function != nullptr) {
+        function(x, here, piece);
+      } else {
+        for (std::int64_t i = 0; i < here; ++i) piece[i] = unary(int(code), alpha, beta, x[i]);
+      }
+      elementwise.quantize(piece, here, to, arena + out.offset + first);
+    }
+  };
+  return step_of(name + level_name(norm.level), run, kPiece * sizeof(float));
+}
+
 StepPtr make_unary_f32(const OpView& view) {
+  if (view.counts(1, 1, 0, 2, 3)) return make_unary_u8(view);
   if (!view.counts(1, 1, 0, 1, 2) && !view.counts(1, 1, 0, 1, 0)) return nullptr;
   const TensorRecord in = view.input(0), out = view.output();
   const std::int64_t code = view.op.ints[0];

@@ -45,44 +45,49 @@ StepPtr make_softmax_f32(const OpView& view) {
   const TensorRecord in = view.input(0), out = view.output();
   const std::int64_t width = in.dims[in.rank - 1];
   const NormKernels& kernels = norm_kernels(view.level);
-  const auto body = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
     SoftmaxArgs args;
     args.rows = std::int64_t(in.elements) / width;
     args.width = width;
-    args.x = {at<float>(arena, in), width, Type::f32, {}};
-    args.y = {at<float>(arena, out), width, Type::f32, {}};
+    args.x = {arena + in.offset, width, Type::f32, {}};
+    args.y = {arena + out.offset, width, Type::f32, {}};
     args.scratch = reinterpret_cast<float*>(scratch);
     kernels.softmax(args);
   };
-  return step_of(std::string("softmax_f32_") + level_name(kernels.level), body, width * sizeof(float));
+  return step_of(std::string("softmax_f32_") + level_name(kernels.level), run, std::size_t(width) * 4);
 }
 
 StepPtr make_norm_f32(const OpView& view) {
-  if (!view.counts(1, 1, 2, 1, 1) || !floats_of_one_shape(view.input(0), view.output())) return nullptr;
+  if (!view.counts(1, 1, 2, 2, 2)) return nullptr;
   const TensorRecord in = view.input(0), out = view.output();
-  const std::int64_t width = in.dims[in.rank - 1];
+  if (!is(in, Dtype::kF32) || !same_shape(in, out) || in.rank == 0) return nullptr;
+  const std::int64_t width = in.dims[in.rank - 1], zero = view.op.ints[1];
+  const bool bytes = is(out, Dtype::kU8);
+  const float out_scale = view.op.floats[1];
+  if (!(bytes ? out_scale > 0.0F : is(out, Dtype::kF32)) || zero < 0 || zero > 255) return nullptr;
   const ConstantRecord &gain = view.constant(0), &bias = view.constant(1);
   if (gain.dtype != Dtype::kF32 || bias.dtype != Dtype::kF32) return nullptr;
   if (gain.elements != std::uint64_t(width) || bias.elements != std::uint64_t(width)) return nullptr;
-  const float *gains = values<float>(gain), *biases = values<float>(bias);
-  const bool rms = view.op.ints[0] == 0;
-  const float epsilon = view.op.floats[0];
+  const bool centred = view.op.ints[0] != 0;
   const NormKernels& kernels = norm_kernels(view.level);
-  const auto body = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
-    NormArgs args;
-    args.rows = std::int64_t(in.elements) / width;
-    args.width = width;
-    args.x = {at<float>(arena, in), width, Type::f32, {}};
-    args.y = {at<float>(arena, out), width, Type::f32, {}};
-    args.gamma = gains;
-    args.beta = biases;
-    args.epsilon = epsilon;
-    args.rms = rms;
-    args.scratch = reinterpret_cast<float*>(scratch);
-    kernels.norm(args);
+  NormArgs args;
+  args.rows = std::int64_t(in.elements) / width;
+  args.width = width;
+  args.gamma = values<float>(gain);
+  args.beta = values<float>(bias);
+  args.epsilon = view.op.floats[0];
+  args.rms = !centred;
+  args.x = {nullptr, width, Type::f32, {}};
+  args.y = {nullptr, width, bytes ? Type::u8 : Type::f32, {bytes ? out_scale : 1.0F, std::int32_t(zero), false}};
+  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+    NormArgs now = args;
+    now.x.data = arena + in.offset;
+    now.y.data = arena + out.offset;
+    now.scratch = reinterpret_cast<float*>(scratch);
+    kernels.norm(now);
   };
-  const std::string name = std::string(rms ? "rmsnorm_f32_" : "layernorm_f32_") + level_name(kernels.level);
-  return step_of(name, body, width * sizeof(float));
+  const std::string name = std::string(centred ? "layernorm_f32" : "rmsnorm_f32") + (bytes ? "u8_" : "_");
+  return step_of(name + level_name(kernels.level), run, std::size_t(width) * 4);
 }
 
 }  // namespace nas

@@ -82,6 +82,16 @@ def lower_unary(planner: Planner, node: Node) -> None:
         planner.values[target.outputs[0]] = real
         return
     _float_only(planner, node, real)
+    quantizer = planner.quantize_behind(target.outputs[0])
+    if quantizer is not None:
+        output = planner.quant_of(quantizer)
+        tensor = planner.emit(
+            *("unary_f32", target.name, [real.tensor], "u8", real.tensor.shape),
+            ints=(code, output.zero),
+            floats=(*(floats or (0.0, 0.0)), output.scale),
+        )
+        planner.finish_quantized(quantizer, tensor, real.shape, real.nhwc, None)
+        return
     tensor = planner.emit(
         *("unary_f32", target.name, [real.tensor], "f32", real.tensor.shape), ints=(code,), floats=floats
     )

@@ -45,6 +45,7 @@ KINDS = {
     "slice": 20,
     "concat": 21,
     "constant": 22,
+    "attention_f32": 23,
 }
 BINARIES = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3}
 UNARIES = {

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.runtime.plan.attention import lower_attention
 from nas.runtime.plan.planner import Node, Planner, handles
 from nas.runtime.plan.program import Constant, Tensor
 from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, Value
@@ -86,6 +87,8 @@ def lower_transpose(planner: Planner, node: Node) -> None:
         moved = _transposed(planner, node, Real(source.tensor, source.shape, source.nhwc))
         viewed = replace(source, tensor=moved.tensor, shape=moved.shape, nhwc=False)
         planner.values[node.outputs[0]] = value.viewed(viewed)
+        return
+    if isinstance(value, Real) and lower_attention(planner, node, value.shape, target_shape):
         return
     planner.values[node.outputs[0]] = _transposed(planner, node, planner.as_real(value, node.inputs[0]))
 

@@ -40,13 +40,18 @@ def lower_norm(planner: Planner, node: Node) -> None:
     scale, bias = planner.stored(node, 1), planner.stored(node, 2)
     gains = np.ones(width, np.float32) if scale is None else scale.floats().reshape(-1)
     layer = node.op_type == "LayerNormalization"
+    quantizer = planner.quantize_behind(node.outputs[0])
+    output = planner.quant_of(quantizer) if quantizer else None
     tensor = planner.emit(
-        *("norm_f32", node.name, [real.tensor], "f32", real.shape),
+        *("norm_f32", node.name, [real.tensor], "f32" if output is None else "u8", real.shape),
         constants=[Constant("f32", gains), Constant("f32", floats_of(bias, width))],
-        ints=(int(layer),),
-        floats=(float(node.get("epsilon", 1e-5)),),
+        ints=(int(layer), 0 if output is None else output.zero),
+        floats=(float(node.get("epsilon", 1e-5)), 0.0 if output is None else output.scale),
     )
-    planner.values[node.outputs[0]] = Real(tensor, real.shape)
+    if quantizer is None:
+        planner.values[node.outputs[0]] = Real(tensor, real.shape)
+    else:
+        planner.finish_quantized(quantizer, tensor, real.shape, False, None)
 
 
 @handles("ReduceMean")

@@ -1,0 +1,78 @@
+"""Networks on tokens in the native runtime: attention as one operator, norms and activations that write bytes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nas import _kernels
+from nas.quantize.static import quantize_static
+from nas.runtime.native import NativeRuntime, NativeSession
+from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.testing.zoo import TransformerBlock
+
+TOKENS, WIDTH, HEADS = 37, 96, 3
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["all", "causal"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two transformer blocks, quantized."""
+    folder = tmp_path_factory.mktemp("tokens")
+    torch.manual_seed(0)
+    blocks = [TransformerBlock(WIDTH, HEADS, TOKENS, causal=request.param) for _ in range(2)]
+    module = nn.Sequential(nn.Flatten(0, 1), *blocks).eval()
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            nn.init.uniform_(part.weight, 0.8, 1.2)
+            nn.init.uniform_(part.bias, -0.1, 0.1)
+    example = torch.randn(1, TOKENS, WIDTH)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        fp32 = folder / "fp32.onnx"
+        torch.onnx.export(module, (example,), str(fp32), dynamo=False, opset_version=20, input_names=["input"])
+    quantize_static(fp32, folder / "model.onnx", example.numpy(), {})
+    return folder / "model.onnx"
+
+
+def kernels_of(session: NativeSession) -> list[tuple[str, str]]:
+    return [(kind, kernel) for _, kind, kernel, *_ in session.program({}).steps]
+
+
+def inputs(seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((1, TOKENS, WIDTH), dtype=np.float32)
+
+
+def test_attention_is_one_operator_and_no_float_lies_between_products(model: Path) -> None:
+    steps = kernels_of(NativeRuntime().load(model))
+    kinds = [kind for kind, _ in steps]
+    assert kinds.count("attention_f32") == 2
+    assert not {"transpose", "slice", "softmax_f32", "matmul_f32", "quantize"} & set(kinds)
+    assert sum("f32u8" in kernel for _, kernel in steps) == 4 + 2  # two norms and one GELU per block
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+def test_every_level_gives_the_same_bytes_with_its_own_kernels(model: Path, isa: str) -> None:
+    session = NativeRuntime(isa).load(model)
+    expected = {"avx512_vnni": "avx512", "avx_vnni": "avx2", "neondot": "neon", "neoni8mm": "neon"}.get(isa, isa)
+    assert {kernel for kind, kernel in kernels_of(session) if kind == "attention_f32"} == {f"attention_s8_{expected}"}
+    for seed in range(3):
+        ours = session.run({"input": inputs(seed)})[0]
+        portable = NativeRuntime("portable").load(model).run({"input": inputs(seed)})[0]
+        assert ours.tobytes() == portable.tobytes()
+
+
+def test_outputs_stay_near_those_of_onnx_runtime(model: Path) -> None:
+    native, reference = NativeRuntime().load(model), OnnxRuntime().load(model)
+    for seed in range(8):
+        given = {"input": inputs(seed)}
+        ours, theirs = native.run(given)[0], reference.run(given)[0]
+        error = np.abs(ours - theirs)
+        # Queries, keys, values and weights in 8 bits, and quanta that fall on the other side of a rounding.
+        assert error.max() <= 0.02 * np.abs(theirs).max()
+        assert error.mean() <= 0.002 * np.abs(theirs).max()
