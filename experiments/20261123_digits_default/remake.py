@@ -18,7 +18,9 @@ from nas.store import StudyStore
 def main() -> None:
     """Run the default search, then write README and picture."""
     report = search("study=digits_default", "folder=runs/experiments")
-    random = search("sampler=random", "study=digits_random", "folder=runs/experiments")
+    others = {
+        name: search(f"sampler={name}", f"study=digits_{name}", "folder=runs/experiments") for name in ("tpe", "random")
+    }
     folder = Path("runs/experiments/digits_default")
     store = StudyStore(folder / "store.sqlite")
     snapshot = snapshot_of(store, folder)
@@ -52,8 +54,13 @@ def main() -> None:
             f"{shipped['accuracy']['test_quantized']:.2%} (fp32 {shipped['accuracy']['test_fp32']:.2%}); when reloaded, "
             f"its ratio to the anchor model moved by {latency['ratio_change']:+.1%} (allowed {latency['tolerance']:.1%}, "
             f"try {latency['tries']}).",
-            f"Random search with the same budget: hypervolume {random['hypervolume']:.4f}, {len(random['front'])} members, "
-            f"{random['elapsed_s'] / 60:.1f} minutes.",
+            "Other samplers with the same budget and seed: "
+            + "; ".join(
+                f"{name} hypervolume {other['hypervolume']:.4f}, {len(other['front'])} members, "
+                f"{other['elapsed_s'] / 60:.1f} minutes"
+                for name, other in others.items()
+            )
+            + ".",
             f"Machine: {machine(folder)}.",
         ]
     )
