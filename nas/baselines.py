@@ -303,15 +303,26 @@ def _answers(outputs: list[NDArray[Any]], classes: int) -> NDArray[np.int64] | N
     return None
 
 
+def _uncounted(model: Path) -> str:
+    """Return why the multiply-accumulates of a file would say nothing of its work, or nothing."""
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load_model(str(model)).graph.node if node.domain == "ai.onnx.ml"}
+    heavy = sorted(kind for kind in kinds if kind.startswith(("TreeEnsemble", "SVM", "Linear")))
+    return f"{', '.join(heavy)} does work that is not counted in them" if heavy else ""
+
+
 def _take_costs(model: Path, evaluator: Evaluator, found: _Findings) -> None:
     from nas.runtime.onnx_graph import graph_from_onnx
 
     device = evaluator.screen.device
-    graph = None
+    graph, uncounted = None, _uncounted(model)
     try:
-        graph = graph_from_onnx(model)
+        graph = None if uncounted else graph_from_onnx(model)
     except ModelFileError as error:
-        found.notes.append(f"its MACs are not known: {error}")
+        uncounted = str(error)
+    if graph is None:
+        found.notes.append(f"its MACs, and costs modelled by them, are not known: {uncounted}")
     if graph is not None:
         found.note("macs", Estimate(float(graph.macs), 0.0, "", "model file", device.name, "computed"))
         found.note("params", Estimate(float(graph.parameters), 0.0, "", "model file", device.name, "computed"))

@@ -39,6 +39,9 @@ def prepare_model(model: onnx.ModelProto, target: Path) -> None:
             raise CandidateError("error", f"opset {opset} cannot be raised to {_OPSET}: {str(error)[:200]}") from error
     onnx.save_model(model, str(target))
     _fold_constants(target)
+    folded = onnx.load_model(str(target))
+    _flatten_biases(folded)
+    onnx.save_model(folded, str(target))
 
 
 def _plain_scalers(model: onnx.ModelProto) -> None:
@@ -61,6 +64,15 @@ def _plain_scalers(model: onnx.ModelProto) -> None:
             source = result
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _flatten_biases(model: onnx.ModelProto) -> None:
+    """Give every Gemm a bias of one axis: scikit-learn's has two, at which ONNX Runtime's quantizer stumbles."""
+    biases = {node.input[2] for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
+    others = {name for node in model.graph.node for name in (node.input[:2] if node.op_type == "Gemm" else node.input)}
+    for tensor in model.graph.initializer:
+        if tensor.name in biases - others and len(tensor.dims) == 2 and tensor.dims[0] == 1:
+            del tensor.dims[0]
 
 
 def _fold_constants(path: Path) -> None:

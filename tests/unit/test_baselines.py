@@ -74,7 +74,7 @@ def sklearn_model(train, path):
     rows = np.stack([image.reshape(-1) for image in train.images]).astype(np.float32) / 255 * 16
     fitted = MLPClassifier((32,), max_iter=60, random_state=0).fit((rows - 8) / 4, train.labels)
     (first, second), (bias1, bias2) = fitted.coefs_, fitted.intercepts_
-    stored = {"w1": first, "b1": bias1, "w2": second, "b2": bias2}
+    stored = {"w1": first, "b1": bias1[None], "w2": second, "b2": bias2[None]}
     nodes = [
         helper.make_node("Scaler", ["X"], ["s"], domain="ai.onnx.ml", offset=[8.0] * 64, scale=[0.25] * 64),
         helper.make_node("MatMul", ["s", "w1"], ["m1"], "MatMul"),
@@ -141,6 +141,28 @@ def test_what_fits_no_picture_has_no_accuracy_and_says_why(models, tmp_path):
     assert "is not scored" in baseline.notes[0]
     assert "no calibration picture fits" in baseline.notes[1]
     assert baseline.values["latency_ms"] > 0
+
+
+def test_work_that_is_no_multiply_accumulate_is_not_called_none(models, tmp_path):
+    trees = {f"nodes_{name}": [0] for name in ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids")}
+    leaf = {"nodes_modes": ["LEAF"], "nodes_values": [0.0], "class_treeids": [0], "class_nodeids": [0]}
+    vote = {"class_ids": [3], "class_weights": [1.0], "classlabels_int64s": list(range(10)), "post_transform": "NONE"}
+    outputs = ["label", "scores"]
+    node = helper.make_node("TreeEnsembleClassifier", ["X"], outputs, domain="ai.onnx.ml", **trees, **leaf, **vote)
+    shapes = [(name, kind, [None, *rest]) for name, kind, rest in (("label", 7, []), ("scores", 1, [10]))]
+    graph = helper.make_graph(
+        [node],
+        "forest",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 64])],
+        [helper.make_tensor_value_info(*shape) for shape in shapes],
+    )
+    imports = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save_model(helper.make_model(graph, opset_imports=imports, ir_version=8), str(tmp_path / "forest.onnx"))
+    baseline = measured(tmp_path, "FOLDER/forest.onnx", target=tmp_path)
+    assert baseline.precision == "as given"
+    assert not {"macs", "params", "latency_ms"} & set(baseline.values)
+    assert "TreeEnsembleClassifier does work" in baseline.notes[-1]
+    assert 0.05 < baseline.values["accuracy"] < 0.2
 
 
 def test_a_module_of_a_users_own_is_trained_by_the_recipe_of_the_search(tmp_path):
