@@ -152,6 +152,8 @@ def variants(fp32: Path, quantized: Path) -> dict[str, Path]:
         if not dynamic.exists():
             quantize_dynamic(fp32, dynamic, weight_type=QuantType.QInt8)
         files["dynamic"] = dynamic
+    # Last, since the native runtime plans the first that it takes; on small networks float may be the fastest.
+    files["fp32"] = fp32
     return files
 
 
