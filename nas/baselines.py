@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.accuracy.trainers import Trainer
 from nas.architecture import Precision
 from nas.data import ImageDataset, Preprocessing
 from nas.errors import CandidateError, ConfigError, ModelFileError
-from nas.evaluate import Evaluator, Trainer
+from nas.evaluate import Evaluator
 from nas.evaluation import Baseline
 from nas.measurement import Estimate
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
+from nas.accuracy.trainers import Resumable, Scorer, Trainer
 from nas.architecture import Architecture, Precision
 from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ConfigError
@@ -23,64 +24,6 @@ from nas.screen import NEEDS_NO_TRAINING, TIMED, Screen
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from nas.accuracy.training import TrainingResult
-
-
-@runtime_checkable
-class Trainer(Protocol):
-    """Trains a module for a while and says how accurate it became."""
-
-    @property
-    def key(self) -> str:
-        """Hash of the recipe."""
-        ...
-
-    def train(
-        self,
-        module: nn.Module,
-        dataset: Dataset,
-        preprocessing: Encoding,
-        seed: int,
-        gate: DeviceGate | None = None,
-    ) -> TrainingResult:
-        """Train in place."""
-        ...
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """A trainer that can stop after an epoch and go on from a checkpoint, to the same weights."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the whole training."""
-        ...
-
-    def train(
-        self,
-        module: nn.Module,
-        dataset: Dataset,
-        preprocessing: Encoding,
-        seed: int,
-        gate: DeviceGate | None = None,
-        *,
-        until: int | None = None,
-        checkpoint: Path | None = None,
-    ) -> TrainingResult:
-        """Train in place, from the checkpoint where it exists, until an epoch or the end."""
-        ...
-
-
-class Scorer(Protocol):
-    """Stands in for training with a zero-cost score."""
-
-    proxy: str
-
-    @property
-    def key(self) -> str:
-        """Hash of the recipe."""
-        ...
 
 
 def fidelity_key(dataset: Dataset, recipe_key: str, seed: int, calibration_images: int) -> str:

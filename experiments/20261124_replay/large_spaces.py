@@ -24,10 +24,10 @@ from nas.architecture import Architecture
 from nas.data import Task
 from nas.device import Device
 from nas.errors import DegenerateArchitectureError
-from nas.evaluate import Screen
 from nas.graph import Graph
 from nas.objective import Objective
 from nas.pareto import hypervolume, non_dominated
+from nas.screen import Screen
 from nas.search.ask_tell import AskTell
 from nas.search.knowledge import problem_of
 from nas.search.samplers import make_sampler

@@ -12,8 +12,8 @@ from large_spaces import SPACES, TASK, accuracy, latency_ms
 from optuna.trial import TrialState
 
 from nas.device import Device
-from nas.evaluate import Screen
 from nas.objective import Objective
+from nas.screen import Screen
 from nas.search.ask_tell import AskTell
 from nas.search.ehvi import EhviSampler
 from nas.search.knowledge import problem_of

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.accuracy.trainers import Trainer
 from nas.config.baselines import make_baseline_job, read_requests, run_baselines
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
 from nas.config.study import find_study, identity, resumed
 from nas.errors import CandidateError, ConfigError, ExportError, MeasurementError, ModelFileError, StoreError
-from nas.evaluate import Trainer
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
 from nas.executor.worker import Factory

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from nas.accuracy.trainers import Resumable, Scorer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
 from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, Resumable, Scorer, Trainer, evaluation_job, fidelity_key
+from nas.evaluate import Evaluator, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from nas.accuracy.trainers import Trainer
 from nas.architecture import Architecture
 from nas.config.parts import Parts
 from nas.errors import CandidateError
-from nas.evaluate import Trainer
 from nas.evaluation import Evaluation
 from nas.search.front import resolve_references
 

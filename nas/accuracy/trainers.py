@@ -1,0 +1,69 @@
+"""What gives a candidate its accuracy: a training, one that can go on, or a score in its place; needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from nas.accuracy.records import TrainingResult
+from nas.data import Dataset, Encoding
+from nas.protocols import DeviceGate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains a module for a while and says how accurate it became."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the recipe."""
+        ...
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        preprocessing: Encoding,
+        seed: int,
+        gate: DeviceGate | None = None,
+    ) -> TrainingResult:
+        """Train in place."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A trainer that can stop after an epoch and go on from a checkpoint, to the same weights."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        ...
+
+    def train(
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        preprocessing: Encoding,
+        seed: int,
+        gate: DeviceGate | None = None,
+        *,
+        until: int | None = None,
+        checkpoint: Path | None = None,
+    ) -> TrainingResult:
+        """Train in place, from the checkpoint where it exists, until an epoch or the end."""
+        ...
+
+
+class Scorer(Protocol):
+    """Stands in for training with a zero-cost score."""
+
+    proxy: str
+
+    @property
+    def key(self) -> str:
+        """Hash of the recipe."""
+        ...
