@@ -203,6 +203,21 @@ PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
 _OWN: dict[str, AccuracyProxy] = {}
 
 
+def own_proxy(proxy: AccuracyProxy) -> str:
+    """Make a proxy of a user's own known in this process and return its name.
+
+    Raises:
+        ConfigError: it has no name, or one of ours.
+    """
+    name = getattr(proxy, "name", None)
+    if not isinstance(name, str) or not name.isidentifier() or name in PROXIES or not hasattr(proxy, "score"):
+        raise ConfigError(
+            f"proxy {type(proxy).__name__} has the name {name!r}; expected a word of its own, beside a method score"
+        )
+    _OWN[name] = proxy
+    return name
+
+
 @dataclass(frozen=True)
 class ProxyScore:
     """A score and what it took.
@@ -277,13 +292,7 @@ class ZeroCost:
             make_proxy(proxy)
             self.proxy = proxy
             return
-        name = getattr(proxy, "name", None)
-        if not isinstance(name, str) or not name.isidentifier() or name in PROXIES or not hasattr(proxy, "score"):
-            raise ConfigError(
-                f"proxy {type(proxy).__name__} has the name {name!r}; expected a word of its own, beside a method score"
-            )
-        _OWN[name] = proxy
-        self.proxy = name
+        self.proxy = own_proxy(proxy)
 
     @property
     def key(self) -> str:

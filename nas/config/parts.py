@@ -143,12 +143,24 @@ class Parts:
             energy_model=self.energy_model,
             fidelity=fidelity_key(self.dataset, self.accuracy.key, seed, calibration),
             folder=self.folder,
-            proxies=tuple(self.config["proxies"]),
+            proxies=self.proxies,
             calibration_images=calibration,
             seed=seed,
             gate=self.gate,
             rungs=self.halving.rungs,
         )
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """Names of the zero-cost scores to note; classes of a user's own, such as ``my_proxy.MyProxy``, are made here."""
+        names = []
+        for index, name in enumerate(self.config["proxies"]):
+            if "." in name:
+                from nas.accuracy.zero_cost import own_proxy  # torch, which a search without such a class does without
+
+                name = own_proxy(instantiate({"_target_": name}, path=f"proxies[{index}]"))
+            names.append(str(name))
+        return tuple(names)
 
     @cached_property
     def halving(self) -> Halving:
@@ -217,7 +229,7 @@ class Parts:
         Threshold(self.config.get("drop_worst", {}))
         self.halving  # noqa: B018 - refuses rungs that do not fit
         dropped = {name for name, share in self.config.get("drop_worst", {}).items() if share is not None}
-        missing = sorted(dropped - set(self.config["proxies"]))
+        missing = sorted(dropped - set(self.proxies))
         if missing:
             raise ConfigError(
                 f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="

@@ -39,10 +39,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _key(default: Any, text: str, **checks: Any) -> Any:
-    """Return a field with its help and its checks: ``least``, ``above``, ``choices``, ``rule``, ``name``."""
+    """Return a field with its help and its checks: ``least``, ``above``, ``choices`` (``own`` classes too), ``rule``, ``name``."""
     metadata = {"help": text, **checks}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -104,23 +104,6 @@ class HalvingConfig:
 
 
 @dataclass
-class DropWorstConfig:
-    """Share of the worst candidates by a zero-cost score that is not trained; null drops none by it."""
-
-    params: float | None = _key(None, "by the number of stored values", above=0)
-    macs: float | None = _key(None, "by multiply-accumulates", above=0)
-    synflow: float | None = _key(None, "by synaptic flow", above=0)
-    naswot: float | None = _key(None, "by activation patterns", above=0)
-    jacob_cov: float | None = _key(None, "by the covariance of Jacobians", above=0)
-    snip: float | None = _key(None, "by connection sensitivity", above=0)
-    grad_norm: float | None = _key(None, "by the norm of the gradient", above=0)
-    dss: float | None = _key(None, "by synaptic diversity and saliency, for transformers", above=0)
-    expressivity: float | None = _key(None, "by the entropy of the blocks' features", above=0)
-    progressivity: float | None = _key(None, "by the growth of that entropy", above=0)
-    trainability: float | None = _key(None, "by how blocks pass gradients on", above=0)
-
-
-@dataclass
 class PlanConfig:
     """How thoroughly ``nas plan`` looks ahead."""
 
@@ -156,6 +139,7 @@ class BoundsConfig:
     kv_cache_kib: float | None = _key(None, "largest cache of keys and values, KiB", above=0)
 
 
+_NONE_DROPPED: dict[str, float | None] = dict.fromkeys(PROXIES)
 _RULE_HELP = f"which member ships: {RULES}"
 _FOLDER_HELP = "folder of the searches, relative to where you are"
 _OUTPUT = {"choices": ("text", "json")}
@@ -178,7 +162,7 @@ class SearchConfig:
     tracking: Any = _group("where searches are shown")
     limits: LimitsConfig = _key(LimitsConfig, "upper limits that need no training: macs, params, size_kib, ...")
     halving: HalvingConfig = _key(HalvingConfig, "thin populations early: rungs, population, keep")
-    drop_worst: DropWorstConfig = _key(DropWorstConfig, "zero-cost score to the share of the worst that is not trained")
+    drop_worst: dict[str, float | None] = _key(_NONE_DROPPED, "zero-cost score to the share of the worst not trained")
     replay: ReplayConfig = _key(ReplayConfig, "replays a search on a table: table, accuracy, costs, low_fidelity, ...")
     budget: int = _key(40, "candidates to evaluate", least=1)
     hours: float | None = _key(None, "wall clock after which no trial is started", above=0)
@@ -191,7 +175,7 @@ class SearchConfig:
     rule: str = _key("knee", _RULE_HELP, rule=True)
     accuracy_floor: float | None = _key(None, "accuracy from which on the fastest candidate is a metric", least=0)
     energy: str | None = _key(None, "null, measured (needs a counter) or modelled", choices=("measured", "modelled"))
-    proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES)
+    proxies: list[str] = _key(list(PROXIES[:4]), "zero-cost scores noted per candidate", choices=PROXIES, own=True)
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
     baselines: list[Any] = _key(list, "ready models beside the candidates: [model.onnx, my_net.MyNet, {model: ...}]")
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
@@ -350,7 +334,7 @@ def _checked(schema: type, config: Mapping[str, Any], prefix: str) -> Iterator[t
 def _check_value(name: str, value: Any, checks: Mapping[str, Any]) -> None:
     if "choices" in checks:
         for item in value if isinstance(value, list) else [value]:
-            if item not in checks["choices"]:
+            if item not in checks["choices"] and not (checks.get("own") and "." in str(item)):
                 raise unknown_name(f"value of {name}", str(item), checks["choices"])
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}={value}: expected a finite number ({checks['help']}).")

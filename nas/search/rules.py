@@ -30,8 +30,8 @@ def pick(rule: str, front: Sequence[Values], objectives: Sequence[Objective]) ->
     """Return the index of the member to ship and why.
 
     Args:
-        rule: ``knee``, ``fastest_within_<points>`` (percent points of accuracy below the best), or
-            ``best_under_<milliseconds>ms``.
+        rule: ``knee``, ``fastest_within_<points>`` (percent points of accuracy below the best; of a language model
+            percent of perplexity above it), or ``best_under_<milliseconds>ms`` (of a language model, of one more token).
         front: values of the members, metric to number.
         objectives: axes of the front.
 
@@ -43,36 +43,52 @@ def pick(rule: str, front: Sequence[Values], objectives: Sequence[Objective]) ->
         raise ConfigError("the front is empty: no candidate was evaluated in full; raise budget= or loosen the bounds")
     if rule == "knee":
         return _knee(front, objectives)
-    for metric in ("accuracy", "latency_ms"):
-        if metric not in front[0]:
-            raise ConfigError(f"rule {rule} needs {metric}, which this search did not evaluate; use rule=knee")
+    quality = next((metric for metric in ("accuracy", "perplexity") if metric in front[0]), None)
+    time = next((metric for metric in ("latency_ms", "token_ms") if metric in front[0]), None)
+    if quality is None or time is None:
+        missing = "accuracy or perplexity" if quality is None else "latency_ms or token_ms"
+        raise ConfigError(f"rule {rule} needs {missing}, which this search did not evaluate; use rule=knee")
     if match := _WITHIN.fullmatch(rule):
-        return _fastest_within(float(match[1]), front)
+        return _fastest_within(float(match[1]), front, quality, time)
     match = _UNDER.fullmatch(rule)
     assert match is not None
-    return _best_under(float(match[1]), front)
+    return _best_under(float(match[1]), front, quality, time)
 
 
-def _fastest_within(points: float, front: Sequence[Values]) -> tuple[int, str]:
-    best = max(member["accuracy"] for member in front)
-    near = [index for index, member in enumerate(front) if member["accuracy"] >= best - points / 100 - 1e-12]
-    chosen = min(near, key=lambda index: (front[index]["latency_ms"], -front[index]["accuracy"]))
+def _fastest_within(margin: float, front: Sequence[Values], quality: str, time: str) -> tuple[int, str]:
+    if quality == "accuracy":
+        best = max(member[quality] for member in front)
+        near = [index for index, member in enumerate(front) if member[quality] >= best - margin / 100 - 1e-12]
+        unit = "points"
+    else:
+        best = min(member[quality] for member in front)
+        near = [index for index, member in enumerate(front) if member[quality] <= best * (1 + margin / 100) + 1e-12]
+        unit = "%"
+    chosen = min(near, key=lambda index: (front[index][time], _worse(front[index], quality)))
     return chosen, (
-        f"fastest of the {len(near)} members within {points:g} points of the best accuracy {best:.2%}: "
-        f"{front[chosen]['latency_ms']:.3g} ms at {front[chosen]['accuracy']:.2%}"
+        f"fastest of the {len(near)} members within {margin:g} {unit} of the best {quality} "
+        f"{_quality(best, quality)}: {front[chosen][time]:.3g} ms at {_quality(front[chosen][quality], quality)}"
     )
 
 
-def _best_under(limit_ms: float, front: Sequence[Values]) -> tuple[int, str]:
-    quick = [index for index, member in enumerate(front) if member["latency_ms"] <= limit_ms]
+def _best_under(limit_ms: float, front: Sequence[Values], quality: str, time: str) -> tuple[int, str]:
+    quick = [index for index, member in enumerate(front) if member[time] <= limit_ms]
     if not quick:
-        fastest = min(member["latency_ms"] for member in front)
+        fastest = min(member[time] for member in front)
         raise ConfigError(f"no member of the front runs under {limit_ms:g} ms; the fastest takes {fastest:.3g} ms")
-    chosen = max(quick, key=lambda index: (front[index]["accuracy"], -front[index]["latency_ms"]))
+    chosen = min(quick, key=lambda index: (_worse(front[index], quality), front[index][time]))
     return chosen, (
-        f"most accurate of the {len(quick)} members under {limit_ms:g} ms: "
-        f"{front[chosen]['accuracy']:.2%} at {front[chosen]['latency_ms']:.3g} ms"
+        f"best {quality} of the {len(quick)} members under {limit_ms:g} ms: "
+        f"{_quality(front[chosen][quality], quality)} at {front[chosen][time]:.3g} ms"
     )
+
+
+def _worse(member: Values, quality: str) -> float:
+    return -member[quality] if quality == "accuracy" else member[quality]
+
+
+def _quality(value: float, quality: str) -> str:
+    return f"{value:.2%}" if quality == "accuracy" else f"{value:.4g}"
 
 
 def _knee(front: Sequence[Values], objectives: Sequence[Objective]) -> tuple[int, str]:

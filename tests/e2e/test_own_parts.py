@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from nas.cli import main
+from nas.store import StudyStore
 
 KINDS = ("space", "proxy", "runtime", "device")
 
@@ -41,6 +42,17 @@ def test_a_search_uses_all_four(mine):
     report = json.loads(text.splitlines()[-1])
     assert report["trials"]["complete"] == 2
     assert all("proxy_score" in member for member in report["front"])
+
+
+def test_a_users_proxy_is_noted_beside_ours_and_can_be_a_constraint(mine):
+    flags = ("--plugin", "mine/my_proxy.py")
+    chosen = ("space=toy", "accuracy=zero_cost", "objective=proxy_latency_size", "cost=predicted", "budget=3")
+    rest = ("proxies=[macs,my_proxy.MyProxy]", "+drop_worst.my_proxy=0.5", "tracking=none", "executor=in_process")
+    text = run("nas", "search", *flags, *chosen, *rest, "output=json", "study=noted", "keep=all", cwd=mine)
+    assert json.loads(text.splitlines()[-1])["trials"]["complete"] == 3
+    store = StudyStore(mine / "runs" / "noted" / "store.sqlite")
+    assert all("proxy_my_proxy" in record.evaluation.values for record in store.trials() if record.evaluation)
+    store.close()
 
 
 def test_no_config_runs_a_users_file_that_the_command_line_does_not_name(mine, tmp_path, capsys):

@@ -19,7 +19,7 @@ FRONT = [
         ("fastest_within_1", 1, "within 1 points"),
         ("fastest_within_2_points", 2, "1 ms"),
         ("fastest_within_0", 0, "95.00%"),
-        ("best_under_2ms", 1, "most accurate"),
+        ("best_under_2ms", 1, "best accuracy"),
         ("best_under_1.5_ms", 2, "under 1.5 ms"),
         ("knee", 2, "nearest to the ideal"),
     ],
@@ -42,8 +42,22 @@ def test_an_impossible_rule_says_what_is_possible():
         pick("best_under_0.5ms", FRONT, AXES)
     with pytest.raises(ConfigError, match="front is empty"):
         pick("knee", [], AXES)
-    with pytest.raises(ConfigError, match="needs latency_ms"):
+    with pytest.raises(ConfigError, match="needs latency_ms or token_ms"):
         pick("fastest_within_1", [{"accuracy": 0.5, "size_kib": 1.0}], AXES[:1])
+
+
+def test_the_rules_read_perplexity_and_token_time_where_there_is_no_accuracy():
+    front = [
+        {"perplexity": 50.0, "token_ms": 0.9},
+        {"perplexity": 52.0, "token_ms": 0.5},
+        {"perplexity": 80.0, "token_ms": 0.1},
+    ]
+    axes = (Objective("perplexity", "minimize"), Objective("token_ms", "minimize", "ms"))
+    chosen, reason = pick("fastest_within_5", front, axes)
+    assert chosen == 1
+    assert "within 5 % of the best perplexity 50" in reason
+    assert pick("best_under_0.4ms", front, axes)[0] == 2
+    assert pick("best_under_2ms", front, axes)[0] == 0
 
 
 def test_a_front_of_one_has_a_knee():
