@@ -186,7 +186,7 @@ class Evaluator:
         progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
         # Between the first rung and the top the time of the first holds: it does not depend on the weights' values.
         if first or rung is None or rung >= len(self.rungs):
-            self._take_costs(target / "model.onnx", graph, progress)
+            self._take_costs(target / "model.onnx", architecture, graph, progress)
         self._hold_bounds(progress)
 
     @staticmethod
@@ -307,14 +307,14 @@ class Evaluator:
 
         return score_split(self.runtime.load(model, threads=1), self.dataset, split, preprocessing)
 
-    def _take_costs(self, model: Path, graph: Graph, progress: _Progress) -> None:
+    def _take_costs(self, model: Path, architecture: Architecture, graph: Graph, progress: _Progress) -> None:
         with progress.phase("measure"):
             if self.meter is not None:
                 for metric, measurement in self.meter.measure(model).items():
                     progress.note(metric, measurement)
             else:
-                whole = self.dataset.task.timings[0]
-                progress.note(whole, self.screen.latency_model.predict(graph, self.screen.device))
+                for metric, estimate in self.screen.timings(architecture, graph).items():
+                    progress.note(metric, estimate)
             if self.energy_model is not None:
                 progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
         for objective in self.screen.objectives:

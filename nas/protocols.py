@@ -73,6 +73,15 @@ class ExactCosts(Protocol):
 
 
 @runtime_checkable
+class StepLowering(Protocol):
+    """A space of language models that can say what one more token costs."""
+
+    def lower_step(self, architecture: Architecture, /) -> Graph:
+        """Return the graph of one more token with the cache full but for it."""
+        ...
+
+
+@runtime_checkable
 class SearchSpace(Protocol):
     """A set of architectures with the ways to draw, change, build and lower them."""
 

@@ -11,7 +11,7 @@ from nas.device import Device
 from nas.graph import Graph
 from nas.measurement import Estimate
 from nas.objective import Objective
-from nas.protocols import ExactCosts, LatencyModel, SearchSpace
+from nas.protocols import ExactCosts, LatencyModel, SearchSpace, StepLowering
 
 TIMED = ("latency_ms", "ttft_ms", "token_ms")
 NEEDS_NO_TRAINING = (*TIMED, "size_kib", "memory_kib")
@@ -19,6 +19,7 @@ NEEDS_NO_TRAINING = (*TIMED, "size_kib", "memory_kib")
 _STANDS_FOR = {
     "latency_ms": "predicted_latency_ms",
     "ttft_ms": "predicted_latency_ms",
+    "token_ms": "predicted_token_ms",
     "size_kib": "weights_kib",
 }
 
@@ -46,6 +47,8 @@ class Screen:
     def costs(self, architecture: Architecture, graph: Graph | None = None) -> dict[str, Estimate]:
         """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs.
 
+        Of a language model the prompt's latency is predicted, and beside it ``predicted_token_ms``.
+
         Args:
             architecture: of the space.
             graph: of it, where the caller has lowered it already.
@@ -61,7 +64,21 @@ class Screen:
             name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
             for name, (value, unit) in exact.items()
         }
-        return {**costs, "predicted_latency_ms": self.latency_model.predict(graph, self.device)}
+        whole, *rest = self.timings(architecture, graph).items()
+        return {**costs, "predicted_latency_ms": whole[1], **{f"predicted_{name}": value for name, value in rest}}
+
+    def timings(self, architecture: Architecture, graph: Graph) -> dict[str, Estimate]:
+        """Return the predicted times, by metric: of one inference, or of the prompt and of one more token.
+
+        Args:
+            architecture: of the space.
+            graph: of it, lowered.
+        """
+        names = self.space.task.timings
+        predicted = {names[0]: self.latency_model.predict(graph, self.device)}
+        if "token_ms" in names and isinstance(self.space, StepLowering):
+            predicted["token_ms"] = self.latency_model.predict(self.space.lower_step(architecture), self.device)
+        return predicted
 
     @property
     def bounds(self) -> dict[str, float]:

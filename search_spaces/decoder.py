@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import ConfigError, DegenerateArchitectureError
+from nas.graph import Graph
 from search_spaces.block_space import BlockSpace, require_task
 from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.lowering import lower_network
 from search_spaces.specs import (
     ACTIVATIONS,
     NORMS,
@@ -108,13 +110,22 @@ class Decoder(BlockSpace):
         genes.choose_precision("head", self.precisions)
 
     def decode(self, architecture: Architecture) -> Network:
-        """Return stem, layers and head.
+        """Return stem, layers and head, as they read the prompt.
 
         Raises:
             DegenerateArchitectureError: the key and value heads do not divide the heads.
         """
+        return self._blocks(architecture, self.prompt, 0)
+
+    def lower_step(self, architecture: Architecture) -> Graph:
+        """Return the graph of one more token with the cache full but for it."""
+        self.check(architecture)
+        blocks = self._blocks(architecture, 1, int(architecture.choices["context"]) - 1)
+        return lower_network(blocks, architecture.precision)
+
+    def _blocks(self, architecture: Architecture, tokens: int, past: int) -> Network:
         choices = architecture.choices
-        width, context, tokens = int(choices["width"]), int(choices["context"]), self.prompt
+        width, context = int(choices["width"]), int(choices["context"])
         heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
         norm, activation = str(choices["norm"]), str(choices["activation"])
         tied = choices["embedding"] == "tied"
@@ -127,7 +138,7 @@ class Decoder(BlockSpace):
         blocks: list[tuple[str, object]] = [("shared_stem" if tied else "stem", stem)]
         for layer in range(int(choices["depth"])):
             hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
-            attention = CausalAttention(width, heads, kv_heads, head_size, tokens, norm)
+            attention = CausalAttention(width, heads, kv_heads, head_size, tokens, norm, past)
             blocks.append((f"layer{layer}_attention", attention))
             blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
         blocks.append(("head", LanguageHead(width, vocabulary, norm, tokens, tied)))

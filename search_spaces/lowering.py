@@ -323,7 +323,8 @@ def _(spec: CausalAttention, tape: Tape, value: Value) -> Value:
     split = tape.add("", "Split", [joint], joint.shape, axis=1).op
     query = Value(split, (1, spec.heads, tokens, size))
     fresh = Value(split, (1, spec.kv_heads, tokens, size))
-    key, kept = (tape.add("", "Concat", [fresh], fresh.shape, axis=2) for _ in range(2))
+    grown = (1, spec.kv_heads, spec.past + tokens, size)
+    key, kept = (tape.add("", "Concat", [fresh], grown, axis=2) for _ in range(2))
     if group > 1:
         query = tape.reshape(query, 1, spec.kv_heads, group * tokens, size)
     query = tape.add("", "Mul", [query], query.shape)

@@ -202,8 +202,9 @@ class CausalAttention:
         heads: query heads.
         kv_heads: key and value heads; divides ``heads``.
         head_size: features per head.
-        tokens: at which the block is lowered, with nothing cached.
+        tokens: at which the block is lowered.
         norm: one of ``NORMS``.
+        past: tokens in the cache before them.
     """
 
     width: int
@@ -212,6 +213,7 @@ class CausalAttention:
     head_size: int
     tokens: int
     norm: str
+    past: int = 0
 
 
 @dataclass(frozen=True)

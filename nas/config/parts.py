@@ -24,7 +24,7 @@ from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
-from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace
+from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace, StepLowering
 from nas.screen import Screen
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
@@ -152,14 +152,15 @@ class Parts:
 
     @cached_property
     def proxies(self) -> tuple[str, ...]:
-        """Names of the zero-cost scores to note; classes of a user's own, such as ``my_proxy.MyProxy``, are made here."""
+        """Names of the zero-cost scores to note; a user's own class, such as ``my_proxy.MyProxy``, is made here."""
         names = []
-        for index, name in enumerate(self.config["proxies"]):
-            if "." in name:
-                from nas.accuracy.zero_cost import own_proxy  # torch, which a search without such a class does without
+        for index, given in enumerate(self.config["proxies"]):
+            if "." not in given:
+                names.append(str(given))
+                continue
+            from nas.accuracy.zero_cost import own_proxy  # torch, which a search without such a class does without
 
-                name = own_proxy(instantiate({"_target_": name}, path=f"proxies[{index}]"))
-            names.append(str(name))
+            names.append(own_proxy(instantiate({"_target_": given}, path=f"proxies[{index}]")))
         return tuple(names)
 
     @cached_property
@@ -208,6 +209,8 @@ class Parts:
             have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
         if self.meter is not None:
             have |= {"memory_kib", *task.timings}
+        elif isinstance(self.space, StepLowering):
+            have |= {*task.timings}
         metered = self.meter is not None and self.meter.has_energy
         if metered or self.energy_model is not None:
             have.add("energy_mj")

@@ -39,7 +39,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _key(default: Any, text: str, **checks: Any) -> Any:
-    """Return a field with its help and its checks: ``least``, ``above``, ``choices`` (``own`` classes too), ``rule``, ``name``."""
+    """Return a field with its help and its checks: ``least``, ``above``, ``choices``, ``own``, ``rule``, ``name``.
+
+    With ``own`` the class of a user's own, a dotted name, may stand beside the choices.
+    """
     metadata = {"help": text, **checks}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

@@ -65,7 +65,7 @@ def resolve_references(
         costs = {name: estimate.value for name, estimate in estimates.items()}
         modelled = estimates["predicted_latency_ms"].provenance == "modelled"
         latency_ms = costs["predicted_latency_ms"] * (_MODELLED_LATENCY_FACTOR if modelled else 1.0)
-        # One more token of a language model takes no longer than its prompt.
+        # Where nothing says otherwise, one more token of a language model takes no longer than its prompt.
         costs |= dict.fromkeys(screen.space.task.timings, latency_ms)
         costs["size_kib"] = costs["weights_kib"]
         costs["memory_kib"] = (graph.weight_bytes + graph.activation_bytes) / 1024

@@ -31,7 +31,7 @@ def pick(rule: str, front: Sequence[Values], objectives: Sequence[Objective]) ->
 
     Args:
         rule: ``knee``, ``fastest_within_<points>`` (percent points of accuracy below the best; of a language model
-            percent of perplexity above it), or ``best_under_<milliseconds>ms`` (of a language model, of one more token).
+            percent of perplexity above it), or ``best_under_<milliseconds>ms`` (there, of one more token).
         front: values of the members, metric to number.
         objectives: axes of the front.
 

@@ -192,6 +192,20 @@ def test_references_and_bounds_need_no_training(dataset):
     assert violated == {12: set(), 16: {"kv_cache_kib"}}
 
 
+def test_a_predicted_token_reads_the_whole_cache_but_one_row(dataset):
+    space = make_space(dataset.task, contexts=[16])
+    architecture = space.sample(np.random.default_rng(0))
+    prompt, step = space.lower(architecture), space.lower_step(architecture)
+    width, hidden, vocabulary, heads, size = 24, 48, dataset.task.vocabulary, 2, 8
+    rows = width * (heads + 2) * size + heads * size * width + 2 * width * hidden + width * vocabulary
+    assert step.macs == rows + 2 * heads * size * 16  # scores and mixture over all 16 places
+    assert prompt.macs == 6 * rows + 2 * heads * size * 6 * 6
+    screen = Screen(space, Device("fake", "x86_64", 1), MacsLatency(), {}, AXES)
+    times = screen.timings(architecture, prompt)
+    assert set(times) == {"ttft_ms", "token_ms"}
+    assert times["token_ms"].value < times["ttft_ms"].value
+
+
 def test_what_a_language_model_lacks_is_refused_before_anything_is_spent(dataset, tmp_path):
     (tmp_path / "own.txt").write_text(TEXT)
     words = (
@@ -208,8 +222,9 @@ def test_what_a_language_model_lacks_is_refused_before_anything_is_spent(dataset
     with pytest.raises(ConfigError, match="nothing gives objective accuracy in this search; have kv_cache_kib"):
         parts().check_sources()
     parts("objective=perplexity_token_first_cache", "limits.token_ms=3").check_sources()
-    with pytest.raises(ConfigError, match="nothing gives objective token_ms"):
-        parts("objective=perplexity_token_first_cache", "cost=predicted").check_sources()
+    parts("objective=perplexity_token_first_cache", "cost=predicted").check_sources()
+    with pytest.raises(ConfigError, match="limits.memory_kib cannot be held"):
+        parts("objective=perplexity_token", "cost=predicted", "limits.memory_kib=3").check_sources()
 
 
 def test_spaces_of_other_tasks_are_refused(dataset):
