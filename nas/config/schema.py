@@ -33,6 +33,7 @@ PROXIES = (
     *("params", "macs", "synflow", "naswot"),
     *("jacob_cov", "snip", "grad_norm", "dss"),
     *("expressivity", "progressivity", "trainability"),
+    *("zico", "swap", "meco"),
 )
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -118,6 +119,9 @@ class DropWorstConfig:
     expressivity: float | None = _key(None, "by the entropy of the blocks' features", above=0)
     progressivity: float | None = _key(None, "by the growth of that entropy", above=0)
     trainability: float | None = _key(None, "by how blocks pass gradients on", above=0)
+    zico: float | None = _key(None, "by how steady gradients are from batch to batch", above=0)
+    swap: float | None = _key(None, "by how many units have patterns of their own", above=0)
+    meco: float | None = _key(None, "by how little channels correlate", above=0)
 
 
 @dataclass
