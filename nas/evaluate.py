@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.accuracy.trainers import Resumable, Scorer, Trainer
+from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture, Precision
 from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ConfigError
@@ -171,7 +171,7 @@ class Evaluator:
             self._score_proxies(module, graph, preprocessing, progress)
             self._drop(least, progress)
         if isinstance(self.accuracy, Trainer):
-            self._train(self.accuracy, module, preprocessing, progress, target, rung)
+            self._train(self.accuracy, module, architecture, preprocessing, progress, target, rung)
         with progress.phase("export"), self._busy():
             save_weights(module, target / "weights.safetensors")
             self._export(module, architecture, target, preprocessing)
@@ -214,13 +214,17 @@ class Evaluator:
         self,
         trainer: Trainer,
         module: nn.Module,
+        architecture: Architecture,
         preprocessing: Encoding,
         progress: _Progress,
         target: Path,
         rung: int | None,
     ) -> None:
         with progress.phase("train"):
-            if self.rungs and isinstance(trainer, Resumable):
+            if isinstance(trainer, SharedTrainer):
+                space = self.screen.space
+                trained = trainer.adopt(module, space, architecture, self.dataset, preprocessing, self.seed, self.gate)
+            elif self.rungs and isinstance(trainer, Resumable):
                 until = self.rungs[rung] if rung is not None and rung < len(self.rungs) else None
                 file = target / "checkpoint.safetensors"
                 trained = trainer.train(

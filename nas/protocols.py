@@ -125,6 +125,27 @@ class SearchSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class WeightSharing(Protocol):
+    """A space whose networks can all be cut out of one set of tensors.
+
+    A weight of a network is a part of a shared tensor: of the axes of outputs and inputs the first entries, of a kernel
+    the middle.
+    """
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors at full size by name, from torch's global generator."""
+        ...
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return child of the built module to the prefix of its weights' names among the shared ones."""
+        ...
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest, and some drawn at random, all of one input size."""
+        ...
+
+
 @dataclass(frozen=True)
 class OperatorTime:
     """Time of one operator of a profile.

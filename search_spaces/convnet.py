@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.sharing import largest_blocks, sandwich, shared_names
 from search_spaces.specs import Network, PooledHead
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -99,3 +106,17 @@ class ConvNet(BlockSpace):
         """Return how many architectures there are, degenerate ones included."""
         everywhere = (self.resolutions, self.strides, self.activations, self.stem_widths, self.head_widths)
         return prod(map(len, everywhere)) * len(self.precisions) ** 2 * count_stages(self)
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
+        from search_spaces.shared_layers import shared_tensors
+
+        return shared_tensors(largest_blocks(self))
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return block to the prefix under which its weights stand among the shared ones."""
+        return shared_names(self.decode(architecture))
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest and some others, all of one resolution."""
+        return sandwich(self.suggest, self.resolutions, rng, others)

@@ -88,7 +88,7 @@ def stage_blocks(choices: Mapping[str, Choice], image_channels: int) -> tuple[li
         side = strided(side, stage_stride, f"stage {stage}")
         for index in range(int(choices[f"stage{stage}_depth"])):
             stride = stage_stride if index == 0 else 1
-            blocks.append((f"stage{stage}_block{index}", _block(choices, stage, channels, stride)))
+            blocks.append((f"stage{stage}_block{index}", stage_block(choices, stage, channels, stride)))
             channels = int(choices[f"stage{stage}_width"])
     return blocks, channels, side
 
@@ -108,7 +108,15 @@ def count_stages(options: StageOptions) -> int:
     return total
 
 
-def _block(choices: Mapping[str, Choice], stage: int, inputs: int, stride: int) -> Residual | Bottleneck:
+def stage_block(choices: Mapping[str, Choice], stage: int, inputs: int, stride: int) -> Residual | Bottleneck:
+    """Return the description of one block of a stage.
+
+    Args:
+        choices: ``activation`` and those of the stage.
+        stage: counted from 0.
+        inputs: channels read.
+        stride: of the block.
+    """
     prefix = f"stage{stage}_"
     genes = {name.removeprefix(prefix): value for name, value in choices.items() if name.startswith(prefix)}
     activation = str(choices["activation"])

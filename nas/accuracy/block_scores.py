@@ -32,7 +32,7 @@ class Expressivity:
 
     name = "expressivity"
 
-    def __init__(self, pictures: int = 32) -> None:
+    def __init__(self, pictures: int = 16) -> None:
         self._pictures = pictures
 
     def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -41,7 +41,7 @@ class Expressivity:
         Raises:
             CandidateError: ``degenerate`` for a network without blocks, ``nan`` if its features are not finite.
         """
-        return float(np.sum(_entropies(module, images[: self._pictures])))
+        return float(np.sum(block_entropies(module, images[: self._pictures])))
 
 
 class Progressivity:
@@ -53,7 +53,7 @@ class Progressivity:
 
     name = "progressivity"
 
-    def __init__(self, pictures: int = 32) -> None:
+    def __init__(self, pictures: int = 16) -> None:
         self._pictures = pictures
 
     def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -62,7 +62,7 @@ class Progressivity:
         Raises:
             CandidateError: as for :class:`Expressivity`, and ``degenerate`` for a single block.
         """
-        entropies = _entropies(module, images[: self._pictures])
+        entropies = block_entropies(module, images[: self._pictures])
         if len(entropies) < 2:
             raise CandidateError("degenerate", "progressivity needs two blocks that write features")
         return float(np.min(np.diff(entropies)))
@@ -81,7 +81,7 @@ class Trainability:
 
     name = "trainability"
 
-    def __init__(self, pictures: int = 32) -> None:
+    def __init__(self, pictures: int = 16) -> None:
         self._pictures = pictures
 
     def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -106,7 +106,16 @@ class Trainability:
         return _finite(self.name, float(np.mean(values)))
 
 
-def _entropies(module: nn.Module, images: Tensor) -> list[float]:
+def block_entropies(module: nn.Module, images: Tensor) -> list[float]:
+    """Return the entropy of each block's features, of which expressivity and progressivity are made.
+
+    Args:
+        module: left as it was.
+        images: of which only the shape is used; noise takes their place.
+
+    Raises:
+        CandidateError: as for :class:`Expressivity`.
+    """
     with scratch(module) as twin, torch.no_grad(), caught(twin) as features:
         twin.train()
         twin(_noise(images))

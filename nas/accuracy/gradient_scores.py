@@ -1,4 +1,4 @@
-"""Zero-cost scores from one backward pass: connection sensitivity, gradient norm, Jacobian covariance, and DSS."""
+"""Zero-cost scores from gradients: connection sensitivity, gradient norm, ZiCo, Jacobian covariance, and DSS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.accuracy.scratch import scratch
-from nas.errors import CandidateError
+from nas.errors import CandidateError, ConfigError
 
 
 class Snip:
@@ -51,6 +51,56 @@ class GradientNorm:
             _backward(copy, images, labels)
             total = sum(float(_gradient(weight).norm()) for weight in _weights(copy))
         return _checked(self.name, total)
+
+
+class ZiCo:
+    """How steady the gradients are from batch to batch (Li et al. 2023, equation 16).
+
+    The sum over layers of ln(sum over its weights of E|g| / sqrt(Var|g|)), where g are the gradients of the
+    cross-entropy on parts of the batch. Weights whose gradient does not vary at all are left out.
+
+    Args:
+        pictures: at most so many of the batch are used.
+        parts: into which they are cut.
+    """
+
+    name = "zico"
+
+    def __init__(self, pictures: int = 16, parts: int = 2) -> None:
+        if not 2 <= parts <= pictures:
+            raise ConfigError(f"parts={parts} of {pictures} pictures; a variance needs at least 2 of one or more each")
+        self._pictures, self._parts = pictures, parts
+
+    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Return the sum over the layers.
+
+        Raises:
+            CandidateError: ``nan`` if the loss or a gradient is not finite, ``degenerate`` if nothing depends on the
+                weights, or for fewer pictures than parts.
+        """
+        if len(images) < self._parts:
+            raise CandidateError("degenerate", f"zico cuts the batch into {self._parts}, and it has {len(images)}")
+        images, labels = images[: self._pictures], labels[: self._pictures]
+        seen: dict[str, list[Tensor]] = {}
+        with scratch(module) as copy:
+            for some, answers in zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True):
+                copy.zero_grad(set_to_none=True)
+                _backward(copy, some, answers)
+                for name, weight in copy.named_parameters():
+                    if weight.ndim >= 2 and weight.grad is not None:
+                        seen.setdefault(name, []).append(weight.grad.abs())
+        total, layers = 0.0, 0
+        for gradients in seen.values():
+            stacked = torch.stack(gradients)
+            spread = stacked.std(dim=0, correction=0)
+            steady = (stacked.mean(dim=0)[spread > 0] / spread[spread > 0]).double().sum()
+            if steady > 0:
+                total, layers = total + float(steady.log()), layers + 1
+        if not math.isfinite(total):
+            raise CandidateError("nan", f"zico is {total}")
+        if not layers:
+            raise CandidateError("degenerate", "zico: no weight has a gradient that varies")
+        return total
 
 
 class JacobianCovariance:

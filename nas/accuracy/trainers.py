@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nas.accuracy.records import TrainingResult
+from nas.architecture import Architecture
 from nas.data import Dataset, Encoding
-from nas.protocols import DeviceGate
+from nas.protocols import DeviceGate, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +56,28 @@ class Resumable(Protocol):
         checkpoint: Path | None = None,
     ) -> TrainingResult:
         """Train in place, from the checkpoint where it exists, until an epoch or the end."""
+        ...
+
+
+@runtime_checkable
+class SharedTrainer(Protocol):
+    """Trains one set of weights for a whole space before a search; a candidate takes its part of them."""
+
+    def prepare(self, space: SearchSpace, dataset: Dataset, seed: int, gate: DeviceGate | None = None) -> Path:
+        """Train what is not trained yet and return the file."""
+        ...
+
+    def adopt(
+        self,
+        module: nn.Module,
+        space: SearchSpace,
+        architecture: Architecture,
+        dataset: Dataset,
+        preprocessing: Encoding,
+        seed: int,
+        gate: DeviceGate | None = None,
+    ) -> TrainingResult:
+        """Give the module its part of the weights and say how accurate it is."""
         ...
 
 

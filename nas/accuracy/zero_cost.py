@@ -13,29 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.accuracy.block_scores import Expressivity, Progressivity, Trainability
-from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
+from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip, ZiCo
+from nas.accuracy.pattern_scores import Meco, Naswot, Swap
 from nas.accuracy.scratch import scratch
 from nas.errors import CandidateError, ConfigError, unknown_name
 from nas.graph import Graph
 from nas.protocols import AccuracyProxy
-
-# Rectifier-like functions: each bends around 0, so that the sign of its input says on which side a unit works. Gates
-# (sigmoid, softmax) are none.
-_RECTIFIERS = frozenset(
-    [
-        *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "elu", "elu_", "celu", "selu"),
-        *("gelu", "silu", "hardswish", "mish", "softplus"),
-        *("hardtanh", "hardtanh_"),  # how nn.ReLU6 runs
-    ]
-)
 
 
 class Params:
@@ -118,83 +107,11 @@ def _pass_through(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> 
     return given if isinstance(given, Tensor) and given.shape == output.shape else output
 
 
-class Naswot:
-    """Log-determinant of the kernel of activation patterns: what tells pictures apart untrained does so trained.
-
-    Mellor et al. 2021: K[i, j] counts the units on whose same side pictures i and j fall; the score is ln |det K|. The
-    side is the sign of a rectifier's input (ReLU, and likewise GELU, SiLU, Hardswish and kin, as module or function).
-    One unit that only a picture itself shares is added, so that K stays invertible where two pictures have the same
-    pattern. Batch norms use the batch's statistics, as in training; dropout is off.
-
-    Args:
-        pictures: at most so many of the batch are used.
-    """
-
-    name = "naswot"
-
-    def __init__(self, pictures: int = 64) -> None:
-        if pictures < 2:
-            raise ConfigError(f"pictures={pictures}; the kernel needs at least 2")
-        self._pictures = pictures
-
-    def score(self, module: nn.Module, images: Tensor, labels: Tensor) -> float:
-        """Return ln |det K| over the first pictures; labels are not read.
-
-        Raises:
-            CandidateError: ``degenerate`` for a network without a rectifier, ``nan`` if its activations are not finite.
-        """
-        batch = images[: self._pictures]
-        with scratch(module) as twin, torch.no_grad():
-            twin.train()
-            for layer in twin.modules():
-                if "dropout" in type(layer).__name__.lower():
-                    layer.eval()
-            with _SignKernel(len(batch)) as seen:
-                twin(batch)
-        if seen.units == 0:
-            raise CandidateError("degenerate", "NASWOT reads activation patterns and the network has no activation")
-        kernel = seen.kernel + np.eye(len(batch))
-        return float(np.linalg.slogdet(kernel)[1])
-
-
-class _SignKernel(TorchFunctionMode):
-    """Sums up, over every rectifier that runs, on how many units each two pictures agree."""
-
-    def __init__(self, pictures: int) -> None:
-        super().__init__()
-        self.kernel = np.zeros((pictures, pictures))
-        self.units = 0
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if getattr(func, "__name__", "") in _RECTIFIERS and args and isinstance(args[0], Tensor):
-            self._add(args[0])
-        return func(*args, **(kwargs or {}))
-
-    def _add(self, inputs: Tensor) -> None:
-        pictures = len(self.kernel)
-        # Transformers may fold the tokens into the leading axis: (batch * tokens, features), pictures outermost.
-        if inputs.ndim < 2 or len(inputs) % pictures:
-            return
-        if not torch.isfinite(inputs).all():
-            raise CandidateError("nan", "activations of the untrained network are not finite")
-        # With codes of +1 and -1, agreements = (units + codes codes^T) / 2.
-        codes = (inputs.reshape(pictures, -1) > 0).float() * 2.0 - 1.0
-        units = codes.shape[1]
-        self.kernel += (units + (codes @ codes.T).double().numpy()) / 2.0
-        self.units += units
-
-
 PROXIES: Mapping[str, Callable[[], AccuracyProxy]] = {
     proxy.name: proxy
     for proxy in (
         *(Synflow, Naswot, Params, Macs, JacobianCovariance, Snip, GradientNorm, Dss),
-        *(Expressivity, Progressivity, Trainability),
+        *(Expressivity, Progressivity, Trainability, ZiCo, Swap, Meco),
     )
 }
 

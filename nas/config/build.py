@@ -63,12 +63,13 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         parts = _start(config, folder, store)
         tracker: Tracker = instantiate(config["tracking"], folder=config["folder"], gate=parts.gate)
         try:
+            shared = parts.prepare()
             driver, executor, mirror = _driver(parts, store, tracker, observers)
             try:
                 ended = driver.run()
             finally:
                 executor.close()
-            notes = [*parts.dataset.notes, *_settle(parts, store)]
+            notes = [*parts.dataset.notes, *shared, *_settle(parts, store)]
             run_baselines(parts, store, partial(_executor, parts, make_baseline_job), notes)
             if mirror.error:
                 notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")

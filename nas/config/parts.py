@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.accuracy.trainers import Resumable, Scorer, Trainer
+from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
 from nas.data import Dataset, Encoding
@@ -194,6 +194,18 @@ class Parts:
         """Return the pre-processing of an architecture's input."""
         return self.dataset.preprocessing(*self.space.input_size(architecture))
 
+    def prepare(self) -> list[str]:
+        """Train what candidates share where they share weights; return notes on it for the report.
+
+        What is trained already is reused, and a training that was cut goes on.
+        """
+        if not isinstance(self.accuracy, SharedTrainer):
+            return []
+        path = self.accuracy.prepare(self.space, self.dataset, int(self.config["seed"]), self.gate)
+        return [
+            f"weights of all candidates are parts of the supernet {path}; another search reuses it by accuracy.file"
+        ]
+
     def check_sources(self) -> None:
         """Refuse, before anything is spent, an objective or a limit that nothing can give a value for.
 
@@ -227,6 +239,10 @@ class Parts:
                     f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
                     f"{mend}, or accuracy=short_training, or cost=measured"
                 )
+        if isinstance(self.accuracy, SharedTrainer):
+            from nas.accuracy.supernet import sharing
+
+            sharing(self.space)
         for objective in self.objectives:
             _check_range(objective)
         Threshold(self.config.get("drop_worst", {}))

@@ -140,7 +140,7 @@ def _with_times(plan: Plan, parts: Parts, candidate: Architecture, macs: float) 
     halving = parts.halving
     count, known = plan.budget, None
     spent: list[FidelityCost] = []
-    notes = list(plan.notes)
+    notes = [*plan.notes, *parts.prepare()]
     for rung in range(halving.top + 1):
         before = known.cost_s if known else 0.0
         try:

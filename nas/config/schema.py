@@ -33,6 +33,7 @@ PROXIES = (
     *("params", "macs", "synflow", "naswot"),
     *("jacob_cov", "snip", "grad_norm", "dss"),
     *("expressivity", "progressivity", "trainability"),
+    *("zico", "swap", "meco"),
 )
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -1,6 +1,7 @@
 from nas.accuracy.block_scores import Expressivity, Progressivity, Trainability
-from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
-from nas.accuracy.zero_cost import Macs, Naswot, Params, Synflow
+from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip, ZiCo
+from nas.accuracy.pattern_scores import Meco, Naswot, Swap
+from nas.accuracy.zero_cost import Macs, Params, Synflow
 from nas.testing.proxy_suite import ProxySuite
 
 
@@ -57,3 +58,18 @@ class TestProgressivity(ProxySuite):
 class TestTrainability(ProxySuite):
     def make_proxy(self):
         return Trainability()
+
+
+class TestZiCo(ProxySuite):
+    def make_proxy(self):
+        return ZiCo()
+
+
+class TestSwap(ProxySuite):
+    def make_proxy(self):
+        return Swap()
+
+
+class TestMeco(ProxySuite):
+    def make_proxy(self):
+        return Meco()

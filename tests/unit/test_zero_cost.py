@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas.accuracy.zero_cost import Macs, Naswot, Params, Synflow, ZeroCost, make_proxy, score_all, score_timed
+from nas.accuracy.pattern_scores import Naswot
+from nas.accuracy.zero_cost import Macs, Params, Synflow, ZeroCost, make_proxy, score_all, score_timed
 from nas.data import Task
 from nas.errors import CandidateError, ConfigError
 from search_spaces.convnet import ConvNet

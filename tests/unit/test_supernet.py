@@ -1,0 +1,183 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from nas.accuracy.shared_weights import SharedWeights, part_of, recalibrate
+from nas.accuracy.supernet import Supernet, sharing
+from nas.accuracy.supernet_training import SupernetTraining
+from nas.data import Task
+from nas.data.digits import Digits
+from nas.errors import ConfigError, ModelFileError
+from nas.protocols import WeightSharing
+from search_spaces.convnet import ConvNet
+from search_spaces.transformer import Transformer
+
+TASK = Task("image_classification", channels=1, classes=10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits(resolutions=(8,)).load()
+
+
+def tiny(**options):
+    given = {
+        **{"stem_widths": (2, 4), "strides": ("122", "121"), "widths": ((2, 4), (4, 6)), "depths": (1, 2)},
+        **{"kernels": (3, 5), "dense_kernels": (3, 5), "expansions": (1, 2), "head_widths": (0, 8)},
+    }
+    return ConvNet(TASK, (8,), **{**given, **options})
+
+
+def test_every_network_finds_its_weights_among_the_shared_ones():
+    space = tiny()
+    assert isinstance(space, WeightSharing)
+    shared = SharedWeights.fresh(space, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        architecture = space.sample(rng)
+        module = space.build(architecture)
+        shared.extract(architecture, module)
+
+
+def test_a_network_of_the_shared_weights_says_exactly_what_its_own_module_says():
+    space = tiny()
+    shared, rng = SharedWeights.fresh(space, 0), np.random.default_rng(1)
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for architecture in [*space.sandwich(rng, 4), *space.sandwich(rng, 4)]:
+        module = space.build(architecture).train()
+        shared.extract(architecture, module)
+        assert torch.equal(module(images), shared.logits(architecture, images))
+
+
+def test_gradients_reach_the_part_that_was_used_and_nothing_else():
+    space = tiny(stem_widths=(2, 4), activations=("relu",))
+    shared, rng = SharedWeights.fresh(space, 0), np.random.default_rng(0)
+    narrowest = space.sandwich(rng, 0)[1]
+    assert narrowest.choices["stem_width"] == 2
+    shared.logits(narrowest, torch.randn(4, 1, 8, 8)).square().sum().backward()
+    gradient = shared.tensors["stem.conv.conv.weight"].grad
+    assert gradient is not None
+    assert (gradient[:2] != 0).any()
+    assert (gradient[2:] == 0).all()
+
+
+def test_a_sandwich_has_the_widest_and_the_narrowest_at_one_resolution():
+    space = replace(tiny(), resolutions=(8, 12))
+    for seed in range(4):
+        widest, narrowest, *others = space.sandwich(np.random.default_rng(seed), 3)
+        assert len(others) == 3
+        assert len({one.choices["resolution"] for one in (widest, narrowest, *others)}) == 1
+        assert [widest.choices[gene] for gene in ("stem_width", "stage0_width", "stage1_depth")] == [4, 4, 2]
+        assert [narrowest.choices[gene] for gene in ("stem_width", "stage0_width", "stage1_depth")] == [2, 2, 1]
+
+
+def test_a_part_is_the_first_channels_and_the_middle_of_the_kernel():
+    whole = torch.arange(2 * 3 * 5 * 5).reshape(2, 3, 5, 5)
+    assert torch.equal(part_of(whole, (1, 2, 3, 3)), whole[:1, :2, 1:4, 1:4])
+    assert torch.equal(part_of(whole, whole.shape), whole)
+
+
+def test_recalibration_sets_the_mean_over_the_batches():
+    module = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5)).train()
+    batches = [torch.full((2, 1, 2, 2), value) for value in (1.0, 4.0)]
+    recalibrate(module, batches)
+    assert module[0].running_mean.item() == pytest.approx(2.5)
+    assert module[0].momentum == pytest.approx(0.1)
+    assert not any(layer.training for layer in module.modules())
+
+
+def recipe(tmp_path, **settings):
+    given = {"passes": 2, "warmup_passes": 0.5, "subnetworks": 1, "learning_rate": 0.01, "recalibration_images": 128}
+    return Supernet(file=str(tmp_path / "net.safetensors"), **{**given, **settings})
+
+
+def test_training_lowers_the_loss_and_the_file_serves_another_search(tmp_path, digits):
+    wider = {"stem_widths": (4, 8), "widths": ((6, 12), (12, 24)), "strides": ("122",)}
+    space, supernet = tiny(**wider), recipe(tmp_path, passes=3, batch_size=32)
+    path = supernet.prepare(space, digits, seed=0)
+    with safe_open(path, "pt") as file:
+        facts = json.loads(file.metadata()["facts"])
+        # What is finished holds no optimizer.
+        assert not any(name.startswith("optimizer/") for name in file.keys())  # noqa: SIM118
+    first, last = facts["history"][0], facts["history"][-1]
+    assert last["loss"] < first["loss"]
+    assert last["others_loss"] < first["others_loss"]
+
+    architecture = space.sandwich(np.random.default_rng(0), 0)[0]
+    encoding = digits.preprocessing(*space.input_size(architecture))
+    found = []
+    for searched in (supernet, replace(supernet)):
+        torch.manual_seed(len(found))
+        module = space.build(architecture)
+        before = path.stat().st_mtime_ns
+        assert searched.prepare(space, digits, seed=5) == path
+        assert path.stat().st_mtime_ns == before
+        found.append(searched.adopt(module, space, architecture, digits, encoding, seed=5))
+    assert found[0].accuracy_fp32 == found[1].accuracy_fp32
+    assert found[0].accuracy_fp32 > 0.3
+    assert found[0].epochs_run == 0
+
+
+def test_a_training_that_was_cut_goes_on_to_the_same_weights(tmp_path, digits):
+    space, whole = tiny(depths=(1,), blocks=("mbconv",)), recipe(tmp_path, batch_size=256)
+    straight = SupernetTraining(whole.recipe, space, digits, whole._resized, seed=3)
+    straight.run(tmp_path / "straight.safetensors")
+    begun = SupernetTraining(whole.recipe, space, digits, whole._resized, seed=3)
+    begun.history.append(begun._pass())
+    begun._keep(tmp_path / "net.safetensors")
+    assert not begun.finished
+    architecture = space.sample(np.random.default_rng(0))
+    module, encoding = space.build(architecture), digits.preprocessing(8, 8)
+    with pytest.raises(ModelFileError, match="not trained to its end"):
+        whole.adopt(module, space, architecture, digits, encoding, seed=3)
+    again = SupernetTraining(whole.recipe, space, digits, whole._resized, seed=4)
+    again.go_on(tmp_path / "net.safetensors")
+    again.run(tmp_path / "net.safetensors")
+    assert [one["loss"] for one in again.history] == [one["loss"] for one in straight.history]
+    for name, tensor in straight.shared.tensors.items():
+        assert torch.equal(tensor, again.shared.tensors[name]), name
+
+
+def test_a_file_of_another_recipe_or_space_is_refused(tmp_path, digits):
+    space = tiny(depths=(1,), blocks=("mbconv",))
+    settings = {"batch_size": 1024, "passes": 1, "warmup_passes": 0.0}
+    path = recipe(tmp_path, **settings).prepare(space, digits, seed=0)
+    with pytest.raises(ConfigError, match=r"trained with accuracy\.passes=1"):
+        recipe(tmp_path, **{**settings, "passes": 2}).prepare(space, digits, seed=0)
+    with pytest.raises(ModelFileError, match="another space"):
+        recipe(tmp_path, **settings).prepare(tiny(), digits, seed=0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        recipe(tmp_path, **settings).prepare(space, digits, seed=0)
+
+
+def test_without_a_file_the_name_tells_space_recipe_and_seed(digits):
+    space, supernet = tiny(), Supernet(folder="there")
+    path = supernet.path(space, digits, 0)
+    assert path.parent.name == "there"
+    others = [supernet.path(tiny(depths=(1,)), digits, 0), supernet.path(space, digits, 1)]
+    others.append(Supernet(folder="there", passes=3).path(space, digits, 0))
+    assert len({path, *others}) == 4
+
+
+def test_what_cannot_share_is_refused(digits):
+    with pytest.raises(ConfigError, match="'transformer' shares no weights"):
+        sharing(Transformer(TASK, (8,)))
+    with pytest.raises(ConfigError, match="trains no Linear"):
+        Supernet().train(nn.Linear(2, 2), digits, digits.preprocessing(8, 8), 0)
+    for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 30.0}, {"recalibration_images": 0}):
+        with pytest.raises(ConfigError, match=f"accuracy.{next(iter(wrong))}="):
+            Supernet(**wrong)
