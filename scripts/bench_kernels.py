@@ -17,7 +17,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,15 @@ from nas.data import Task
 from nas.device import local_fingerprint
 from nas.errors import NasError
 from nas.measure import host as machine
-from nas.measure.harness import Harness, Host, reading
+from nas.measure.harness import Harness, Run
 from nas.measure.settings import TimingSettings
+from nas.measure.versus import differences, make_host, take_turns
 from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_fp32
 from nas.runtime.inputs import random_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.runtime.openvino import openvino_inference
 from nas.testing.zoo import ZOO, write_zoo_model
 from search_spaces.convnet import ConvNet
 from search_spaces.transformer import Transformer
@@ -50,8 +52,6 @@ WITHOUT_MODEL = {
     "aarch64_instructions": "not counted here: depthwise and dense convolutions have no NEON kernels yet",
 }
 KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL)
-
-Run = Callable[[], object]
 
 
 @dataclass
@@ -83,8 +83,7 @@ def main() -> None:
         parser.error(f"unknown key {', '.join(sorted(unknown))}; expected some of {', '.join(KEYS)}")
     torch.set_num_threads(1)
     cores = machine.pin((), 1)
-    bursts = machine.RealtimeBursts(wanted=True)
-    host = Host(time.perf_counter, time.sleep, lambda: machine.stolen_s(cores), bursts.burst)
+    host, realtime = make_host(cores, realtime=True)
     rows: list[Row] = []
     for key in options.keys or KEYS:
         for row, files in models(key, REPOSITORY / "build" / "bench-kernels"):
@@ -98,7 +97,7 @@ def main() -> None:
         key: summarize([row for row in rows if row.key == key]) for key in dict.fromkeys(row.key for row in rows)
     }
     if options.save and not options.keys:
-        save(rows, summary, bursts.permitted)
+        save(rows, summary, realtime)
     print(table(summary))
     print(json.dumps(summary))
 
@@ -169,18 +168,18 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
     if native is not None:
         session = native
         others["native"] = lambda: session.run(given)
-    if openvino := load_openvino(files["U8S8"], given):
+    openvino, why = openvino_inference(files["U8S8"], given)
+    if openvino is not None:
         others["openvino"] = openvino
-    sample = harness.measure([*others.values()], anchor)
-    row.disturbance = sample.disturbance
-    medians = {name: sample.block_medians(index) for index, name in enumerate([*others, "onnxruntime"])}
-    for index, name in enumerate([*others, "onnxruntime"]):
-        seen = reading(sample, index if name != "onnxruntime" else -1)
-        row.ms[name] = {"p10": seen.p10, "median": seen.median, "blocks": len(medians[name])}
+    elif why.startswith("OpenVINO refuses"):
+        print(why, file=sys.stderr)
+    turns = take_turns({**others, "onnxruntime": anchor}, "onnxruntime", harness)
+    row.disturbance = turns.disturbance
+    row.ms = turns.times_ms()
     if native is not None:
-        for name in set(medians) - {"native"}:
-            low, middle, high = np.percentile(medians[name] / medians["native"], [25, 50, 75])
-            row.ratios[name] = (float(middle), float(low), float(high))
+        for name in set(row.ms) - {"native"}:
+            ratio = turns.ratio(name, "native")
+            row.ratios[name] = (ratio.median, ratio.q25, ratio.q75)
         compare(row, native, sessions[row.native], inputs)
 
 
@@ -207,36 +206,11 @@ def load_native(row: Row, files: Mapping[str, Path]) -> Any:
     return None
 
 
-def load_openvino(path: Path, given: Mapping[str, Any]) -> Run | None:
-    """Return one inference in OpenVINO on one thread, or None where it is not installed or refuses the model."""
-    try:
-        import openvino
-    except ImportError:
-        return None
-    try:
-        settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-        core = openvino.Core()
-        model = core.read_model(str(path))
-        model.reshape({name: list(array.shape) for name, array in given.items()})
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
-        request.infer(dict(given))
-    except RuntimeError as error:
-        print(f"OpenVINO refuses {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
-        return None
-    return lambda: request.infer(dict(given))
-
-
 def compare(row: Row, native: Any, reference: Any, inputs: int) -> None:
     """Count the bytes in which outputs differ from ONNX Runtime's on the same file."""
-    row.differing_bytes = 0
-    for seed in range(inputs):
-        given = random_inputs(reference.inputs, seed)
-        for ours, theirs in zip(native.run(given), reference.run(given), strict=True):
-            differ = np.frombuffer(ours.tobytes(), np.uint8) != np.frombuffer(theirs.tobytes(), np.uint8)
-            row.differing_bytes += int(differ.sum())
-            row.compared_bytes += differ.size
-            gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
-            row.largest_difference = max(row.largest_difference, float(gap / max(1e-9, np.abs(theirs).max())))
+    found = differences(native, reference, (random_inputs(reference.inputs, seed) for seed in range(inputs)))
+    row.differing_bytes, row.compared_bytes = found.differing_bytes, found.compared_bytes
+    row.largest_difference = found.largest
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
