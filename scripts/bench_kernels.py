@@ -6,6 +6,9 @@ of them, bursts under real-time priority where permitted, samples redone while t
 its quartiles. The opponent is the fastest of ONNX Runtime's variants of the same network: U8S8 per channel, and dynamic
 int8 where the network has attention. What the native runtime cannot run is printed with the reason.
 
+``aarch64_instructions`` is no time: the instructions of an inference on ARM, ours over ONNX Runtime's (see
+``arm_instructions.py``).
+
 The table and all readings are saved under ``experiments/20261124_native_kernels/`` with the machine's fingerprint; the
 last line printed is one JSON object.
 """
@@ -17,26 +20,29 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from arm_instructions import CPU, count
 
 from nas.architecture import Precision
 from nas.data import Task
 from nas.device import local_fingerprint
 from nas.errors import NasError
 from nas.measure import host as machine
-from nas.measure.harness import Harness, Host, reading
+from nas.measure.harness import Harness, Run
 from nas.measure.settings import TimingSettings
+from nas.measure.versus import differences, make_host, take_turns
 from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_fp32
 from nas.runtime.inputs import random_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.runtime.openvino import openvino_inference
 from nas.testing.zoo import ZOO, write_zoo_model
 from search_spaces.convnet import ConvNet
 from search_spaces.transformer import Transformer
@@ -47,11 +53,10 @@ SAMPLED = {"convnet_k3": 10, "convnet_k57": 10, "transformer_10": 10}
 WITHOUT_MODEL = {
     "decoder_token": "the native planner has no MatMulNBits and no attention with a cache (make bench-products times "
     "their kernels)",
-    "aarch64_instructions": "not counted here: depthwise and dense convolutions have no NEON kernels yet",
 }
-KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL)
-
-Run = Callable[[], object]
+# Instructions of one inference on ARM, counted under QEMU; see arm_instructions.py.
+COUNTED = {"aarch64_instructions": "mobilenetv2_96"}
+KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL, *COUNTED)
 
 
 @dataclass
@@ -69,6 +74,7 @@ class Row:
     compared_bytes: int = 0
     largest_difference: float = 0.0
     disturbance: str = ""
+    instructions: dict[str, list[float]] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -83,14 +89,15 @@ def main() -> None:
         parser.error(f"unknown key {', '.join(sorted(unknown))}; expected some of {', '.join(KEYS)}")
     torch.set_num_threads(1)
     cores = machine.pin((), 1)
-    bursts = machine.RealtimeBursts(wanted=True)
-    host = Host(time.perf_counter, time.sleep, lambda: machine.stolen_s(cores), bursts.burst)
+    host, realtime = make_host(cores, realtime=True)
     rows: list[Row] = []
     for key in options.keys or KEYS:
         for row, files in models(key, REPOSITORY / "build" / "bench-kernels"):
             # A level of its own per model: here ONNX Runtime's time is the anchor.
             harness = Harness(TimingSettings(max_seconds=options.seconds, tries=5), host)
-            if files:
+            if key in COUNTED and files:
+                fill_counts(row, files["U8S8"])
+            elif files:
                 fill(row, files, harness, max(1, options.inputs // SAMPLED.get(key, 1)))
             rows.append(row)
             print(line(row), flush=True)
@@ -98,7 +105,7 @@ def main() -> None:
         key: summarize([row for row in rows if row.key == key]) for key in dict.fromkeys(row.key for row in rows)
     }
     if options.save and not options.keys:
-        save(rows, summary, bursts.permitted)
+        save(rows, summary, realtime)
     print(table(summary))
     print(json.dumps(summary))
 
@@ -107,10 +114,11 @@ def models(key: str, folder: Path) -> Iterator[tuple[Row, dict[str, Path]]]:
     """Yield every model of a key with its files by variant, written where they are missing."""
     if key in WITHOUT_MODEL:
         yield Row(key, key, reason=WITHOUT_MODEL[key]), {}
-    elif key in ZOO:
-        fp32, quantized = folder / f"{key}_fp32.onnx", folder / f"{key}_u8s8.onnx"
+    elif key in ZOO or key in COUNTED:
+        model = COUNTED.get(key, key)
+        fp32, quantized = folder / f"{model}_fp32.onnx", folder / f"{model}_u8s8.onnx"
         if not quantized.exists():
-            write_zoo_model(key, folder)
+            write_zoo_model(model, folder)
         yield Row(key, key), variants(fp32, quantized)
     else:
         for index in range(SAMPLED[key]):
@@ -169,19 +177,35 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
     if native is not None:
         session = native
         others["native"] = lambda: session.run(given)
-    if openvino := load_openvino(files["U8S8"], given):
+    openvino, why = openvino_inference(files["U8S8"], given)
+    if openvino is not None:
         others["openvino"] = openvino
-    sample = harness.measure([*others.values()], anchor)
-    row.disturbance = sample.disturbance
-    medians = {name: sample.block_medians(index) for index, name in enumerate([*others, "onnxruntime"])}
-    for index, name in enumerate([*others, "onnxruntime"]):
-        seen = reading(sample, index if name != "onnxruntime" else -1)
-        row.ms[name] = {"p10": seen.p10, "median": seen.median, "blocks": len(medians[name])}
+    elif why.startswith("OpenVINO refuses"):
+        print(why, file=sys.stderr)
+    turns = take_turns({**others, "onnxruntime": anchor}, "onnxruntime", harness)
+    row.disturbance = turns.disturbance
+    row.ms = turns.times_ms()
     if native is not None:
-        for name in set(medians) - {"native"}:
-            low, middle, high = np.percentile(medians[name] / medians["native"], [25, 50, 75])
-            row.ratios[name] = (float(middle), float(low), float(high))
+        for name in set(row.ms) - {"native"}:
+            ratio = turns.ratio(name, "native")
+            row.ratios[name] = (ratio.median, ratio.q25, ratio.q75)
         compare(row, native, sessions[row.native], inputs)
+
+
+def fill_counts(row: Row, model: Path) -> None:
+    """Count instructions on ARM; fewer are better, so the ratio is ours over ONNX Runtime's."""
+    try:
+        counts = count(model)
+    except NasError as error:
+        row.reason = str(error)
+        return
+    row.instructions = {"native": counts.native, "onnxruntime": counts.onnxruntime}
+    shares = [ours / theirs for ours, theirs in zip(counts.native, counts.onnxruntime, strict=True)]
+    low, middle, high = np.percentile(shares, [25, 50, 75])
+    row.ratios["onnxruntime"] = (float(middle), float(low), float(high))
+    row.differing_bytes = counts.difference.differing_bytes
+    row.compared_bytes = counts.difference.compared_bytes
+    row.largest_difference = counts.difference.largest
 
 
 def fastest(runs: Mapping[str, Run], harness: Harness) -> str:
@@ -207,36 +231,11 @@ def load_native(row: Row, files: Mapping[str, Path]) -> Any:
     return None
 
 
-def load_openvino(path: Path, given: Mapping[str, Any]) -> Run | None:
-    """Return one inference in OpenVINO on one thread, or None where it is not installed or refuses the model."""
-    try:
-        import openvino
-    except ImportError:
-        return None
-    try:
-        settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-        core = openvino.Core()
-        model = core.read_model(str(path))
-        model.reshape({name: list(array.shape) for name, array in given.items()})
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
-        request.infer(dict(given))
-    except RuntimeError as error:
-        print(f"OpenVINO refuses {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
-        return None
-    return lambda: request.infer(dict(given))
-
-
 def compare(row: Row, native: Any, reference: Any, inputs: int) -> None:
     """Count the bytes in which outputs differ from ONNX Runtime's on the same file."""
-    row.differing_bytes = 0
-    for seed in range(inputs):
-        given = random_inputs(reference.inputs, seed)
-        for ours, theirs in zip(native.run(given), reference.run(given), strict=True):
-            differ = np.frombuffer(ours.tobytes(), np.uint8) != np.frombuffer(theirs.tobytes(), np.uint8)
-            row.differing_bytes += int(differ.sum())
-            row.compared_bytes += differ.size
-            gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
-            row.largest_difference = max(row.largest_difference, float(gap / max(1e-9, np.abs(theirs).max())))
+    found = differences(native, reference, (random_inputs(reference.inputs, seed) for seed in range(inputs)))
+    row.differing_bytes, row.compared_bytes = found.differing_bytes, found.compared_bytes
+    row.largest_difference = found.largest
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
@@ -258,10 +257,15 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         "differing_bytes": sum(row.differing_bytes or 0 for row in rows),
         "compared_bytes": sum(row.compared_bytes for row in rows),
         "largest_difference": max(row.largest_difference for row in rows),
-        "native_ms": geometric([row.ms["native"]["median"] for row in rows]),
-        "onnxruntime_ms": geometric([row.ms["onnxruntime"]["median"] for row in rows]),
+        "native_ms": geometric([row.ms["native"]["median"] for row in rows if row.ms]),
+        "onnxruntime_ms": geometric([row.ms["onnxruntime"]["median"] for row in rows if row.ms]),
         "against": ", ".join(sorted({row.onnxruntime for row in rows})),
         "disturbed": sum(bool(row.disturbance) for row in rows),
+        **{
+            f"{name}_instructions": float(np.median(counts))
+            for row in rows
+            for name, counts in row.instructions.items()
+        },
     }
 
 
@@ -277,7 +281,8 @@ def line(row: Row) -> str:
     times = ", ".join(f"{name} {seen['median']:.3f} ms" for name, seen in row.ms.items())
     ratios = ", ".join(f"{ratio[0]:.2f} x {name}" for name, ratio in row.ratios.items())
     mark = f" ! {row.disturbance}" if row.disturbance else ""
-    return f"{row.model}: {times or 'nothing timed'}; {ratios or row.reason}{mark}"
+    counts = ", ".join(f"{name} {np.median(seen):,.0f} instructions" for name, seen in row.instructions.items())
+    return f"{row.model}: {times or counts or 'nothing timed'}; {ratios or row.reason}{mark}"
 
 
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
@@ -300,6 +305,11 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
         openvino = "-" if seen["ratio_to_openvino"] is None else f"{seen['ratio_to_openvino']:.2f}"
         differ = f"{seen['differing_bytes']} of {seen['compared_bytes']}"
         note = f"{seen['disturbed']} disturbed" if seen["disturbed"] else ""
+        if "native_instructions" in seen:
+            ours, theirs = seen["native_instructions"] / 1e6, seen["onnxruntime_instructions"] / 1e6
+            note = f"{ours:.2f} over {theirs:.2f} million instructions (QEMU, {CPU}), so less is better"
+            lines.append(f"| {key} | - | - | {ratio} | - | {differ} | {note} |")
+            continue
         if seen["differing_bytes"]:
             note = f"largest difference {seen['largest_difference']:.1e} of the largest output; {note}".rstrip("; ")
         against = f"{ort} ({seen['against']})"

@@ -24,14 +24,16 @@ struct Options {
   const char* input = nullptr;   // raw bytes of all inputs, one behind the other
   const char* output = nullptr;  // where to write those of all outputs
   int blocks = 20;
+  int runs = 1;
   int core = 0;
   bool operators = false;
 };
 
 int usage() {
   std::fprintf(stderr,
-               "usage: nasq-run MODEL.nasq [--blocks N] [--core N] [--input FILE] [--output FILE] [--operators]\n"
-               "  --blocks     blocks of 10 runs to time, 0 for one run that is not timed (default 20)\n"
+               "usage: nasq-run MODEL.nasq [--blocks N] [--runs N] [--core N] [--input FILE] [--output FILE] [--operators]\n"
+               "  --blocks     blocks of 10 runs to time, 0 for none (default 20)\n"
+               "  --runs       runs before them, which are not timed (default 1)\n"
                "  --core       processor to be pinned to (default 0)\n"
                "  --input      raw bytes of the inputs (default: made up, the same everywhere)\n"
                "  --output     file for the raw bytes of the outputs\n"
@@ -54,6 +56,8 @@ bool parse(int count, char** words, Options* options) {
       options->operators = true;
     } else if (is("--blocks")) {
       if (!number(words[++i], &options->blocks)) return false;
+    } else if (is("--runs")) {
+      if (!number(words[++i], &options->runs) || options->runs < 1) return false;
     } else if (is("--core")) {
       if (!number(words[++i], &options->core)) return false;
     } else if (is("--input")) {
@@ -265,8 +269,10 @@ int main(int count, char** words) {
     return 1;
   }
   const bool pinned = pin(options.core);
-  inputs.fill();
-  program->run();
+  for (int run = 0; run < options.runs; ++run) {
+    inputs.fill();
+    program->run();
+  }
   if (options.output != nullptr && !write_outputs(*program, options.output)) return fail("cannot write ", options.output);
   std::printf("{\"isa\": \"%s\", \"operators_count\": %zu, \"arena_bytes\": %zu, \"output_digest\": \"%016llx\"", nas::level_name(level),
               program->plan().ops.size(), program->arena_bytes() + program->scratch_bytes(),

@@ -4,6 +4,8 @@
 
 namespace nas_test {
 void attention_tests();
+void bytes_tests();
+void conv_tests();
 void elementwise_tests();
 void gemm_tests();
 void int4_tests();
@@ -12,6 +14,8 @@ void norm_tests();
 
 int main() {
   nas_test::gemm_tests();
+  nas_test::conv_tests();
+  nas_test::bytes_tests();
   nas_test::elementwise_tests();
   nas_test::int4_tests();
   nas_test::norm_tests();

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from nas.cli import tables
+from nas.cli import against, tables
 from nas.config.instantiate import instantiate
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError, ModelFileError, closest
@@ -36,17 +36,32 @@ def run(config: dict[str, Any]) -> int:
     runtime: Runtime = instantiate(config["runtime"], path="runtime")
     device = _device(config)
     target = Path(config["save"]) if config["save"] else model.with_suffix(".profile.json")
+    other = against.opponent(config) if config["against"] else None
     costs = _meter(config, device, runtime).measure(model) if config["latency"] else {}
     with _gate().timing():
         operators = runtime.profile(model, runs=config["runs"], threads=device.threads)
-    report = _report(model, runtime, device, costs, operators, config["runs"])
+        compared = _compare(config, model, {config["choices"]["runtime"]: runtime}, other, device)
+    report = {**_report(model, runtime, device, costs, operators, config["runs"]), **compared}
     _save(report, target)
     if config["output"] == "json":
         tables.print_json({**report, "saved": str(target)})
     else:
         _print(report, config["top"])
+        if compared:
+            _print_against(report, config["choices"]["runtime"], config["top"])
         print(f"saved: {target}")
     return 0
+
+
+def _compare(
+    config: Mapping[str, Any], model: Path, ours: Mapping[str, Runtime], other: Runtime | None, device: Device
+) -> dict[str, Any]:
+    if other is None:
+        return {}
+    settings = instantiate(_timing(config), path="cost.timing")
+    both = {**ours, config["against"]: other}
+    compared = against.compare(model, both, device, settings, config["inputs"])
+    return {**compared, **against.operators(other.profile(model, runs=config["runs"], threads=device.threads))}
 
 
 def _nearby(model: Path) -> str:
@@ -68,12 +83,16 @@ def _device(config: Mapping[str, Any]) -> Device:
 
 
 def _meter(config: Mapping[str, Any], device: Device, runtime: Runtime) -> LocalMeter:
+    return LocalMeter(device, runtime, instantiate(_timing(config), path="cost.timing"), _gate())
+
+
+def _timing(config: Mapping[str, Any]) -> Any:
     node = config["cost"].get("timing")
     if node is None:
         raise ConfigError(
             "cost has no timing settings, which timing the model needs; use cost=measured, latency=false."
         )
-    return LocalMeter(device, runtime, instantiate(node, path="cost.timing"), _gate())
+    return node
 
 
 def _gate() -> FileGate:
@@ -122,7 +141,20 @@ def _print(report: Mapping[str, Any], top: int) -> None:
     console.print(escape(f"{report['model']} in {report['runtime']} on {cpu}, {threads}"), style="bold")
     for metric, reading in report["costs"].items():
         console.print(_cost_line(metric, reading), markup=False)
-    operators = report["operators"]
+    _print_operators(report["operators"], report["operators_sum_us"], report["operator_runs"], top)
+
+
+def _print_against(report: Mapping[str, Any], ours: str, top: int) -> None:
+    console = tables.console()
+    console.print(escape(f"\nthe same file in {report['against']['runtime']}"), style="bold")
+    _print_operators(report["against_operators"], report["against_operators_sum_us"], report["operator_runs"], top)
+    console.print()
+    for line in against.lines(report, ours):
+        console.print(line, markup=False)
+
+
+def _print_operators(operators: Sequence[Mapping[str, Any]], sum_us: float, runs: int, top: int) -> None:
+    console = tables.console()
     right = ("time us", "share", "sum")
     table = tables.table("operator", "kind", *right, "output", "type", right=right)
     running = 0.0
@@ -135,8 +167,8 @@ def _print(report: Mapping[str, Any], top: int) -> None:
     console.print(table)
     if len(operators) > top:
         console.print(f"and {len(operators) - top} more operators; top={len(operators)} shows all", style="dim")
-    total = f"{tables.number(report['operators_sum_us'])} us in {len(operators)} operators"
-    console.print(f"{total}, medians over {report['operator_runs']} runs; profiling itself costs time", style="dim")
+    total = f"{tables.number(sum_us)} us in {len(operators)} operators"
+    console.print(f"{total}, medians over {runs} runs; profiling itself costs time", style="dim")
 
 
 def _cost_line(metric: str, reading: Mapping[str, Any]) -> str:

@@ -225,6 +225,8 @@ class ProfileConfig:
     cost: Any = _group("settings of the timing")
     runs: int = _key(50, "runs behind each operator's median", least=1)
     latency: bool = _key(True, "also time the whole model, in a process of its own")
+    against: str | None = _key(None, "another runtime to compare with, such as onnxruntime with runtime=native")
+    inputs: int = _key(100, "with against, random inputs whose outputs are compared", least=1)
     save: str | None = _key(None, "file for the JSON; null is MODEL.profile.json beside the model")
     top: int = _key(20, "operators shown; all are saved", least=1)
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)

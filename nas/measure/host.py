@@ -33,6 +33,17 @@ def pin(cores: Sequence[int], threads: int) -> tuple[int, ...]:
     return tuple(sorted(wanted))
 
 
+@contextlib.contextmanager
+def pinned(cores: Sequence[int], threads: int) -> Iterator[tuple[int, ...]]:
+    """Pin this process as ``pin`` does for as long as the context lasts, and give the processors."""
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    try:
+        yield pin(cores, threads)
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
+
+
 @dataclass
 class RealtimeBursts:
     """Raises this thread above all others for the length of a block, where the kernel permits it (root).

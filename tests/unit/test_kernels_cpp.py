@@ -14,7 +14,7 @@ import pytest
 from nas import _kernels
 
 REPOSITORY = Path(__file__).parents[2]
-FAMILIES = {"attention", "elementwise", "gemm", "int4", "norm"}
+FAMILIES = {"attention", "bytes", "conv", "depthwise", "elementwise", "gemm", "int4", "norm"}
 # Processors that QEMU imitates, with the levels that they have.
 ARM_PROCESSORS = {
     "max": {"portable", "neon", "neondot", "neoni8mm"},
@@ -58,6 +58,8 @@ def _assert_kernels(ran: dict[tuple[str, str], str], levels: set[str]) -> None:
     assert set(ran) == {(family, level) for family in FAMILIES for level in levels}
     for level in levels:
         assert ran["gemm", level].endswith(f"_{GEMM[level]}")
+        # Convolutions have kernels for the same levels.
+        assert ran["conv", level].endswith(f"_{GEMM[level]}")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the target is for x86_64")

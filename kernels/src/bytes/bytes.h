@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "nas/level.h"
+
 namespace nas {
 
 // QLinearAdd: fma(a, ratio_a, fma(b, ratio_b, fixed)), rounded to nearest even and saturated.
@@ -38,6 +40,9 @@ struct ByteKernels {
 extern const ByteKernels byte_kernels_portable;
 extern const ByteKernels byte_kernels_avx2;
 extern const ByteKernels byte_kernels_avx512;
+extern const ByteKernels byte_kernels_neon;
+// Those of the level, which is available.
+const ByteKernels& byte_kernels(Level level);
 // For processors with AVX512-VBMI: `table` of the above in four instructions.
 void table_avx512vbmi(const std::uint8_t* in, std::uint8_t* out, std::size_t n, const std::uint8_t* entries);
 

@@ -8,14 +8,7 @@
 namespace nas {
 namespace {
 
-const ByteKernels& kernels_for(const OpView& view) {
-#if defined(__x86_64__)
-  if (view.vnni()) return byte_kernels_avx512;
-  if (view.avx2()) return byte_kernels_avx2;
-#endif
-  (void)view;
-  return byte_kernels_portable;
-}
+const ByteKernels& kernels_for(const OpView& view) { return byte_kernels(view.level); }
 
 std::string named(const char* kind, const ByteKernels& kernels) { return std::string(kind) + "_" + kernels.isa; }
 

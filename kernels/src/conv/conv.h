@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "nas/level.h"
+
 namespace nas {
 
 // Sides, strides and padding; every product of them fits in 31 bits (conv_shape_of checks).
@@ -47,6 +49,14 @@ ConvU8* depthwise_u8_avx512vnni(const ConvU8Params& params);
 ConvU8* depthwise3x3_u8_avx512vnni(const ConvU8Params& params);
 ConvU8* conv_u8_avx2(const ConvU8Params& params);
 ConvU8* depthwise_u8_avx2(const ConvU8Params& params);
+ConvU8* conv_u8_neon(const ConvU8Params& params);
+ConvU8* conv_u8_neondot(const ConvU8Params& params);
+ConvU8* conv_u8_neoni8mm(const ConvU8Params& params);
+ConvU8* depthwise_u8_neon(const ConvU8Params& params);
+ConvU8* depthwise_u8_neondot(const ConvU8Params& params);
+ConvU8* depthwise_u8_neoni8mm(const ConvU8Params& params);
+// That of the level, which is available; never nullptr.
+ConvU8* conv_u8(const ConvU8Params& params, Level level);
 
 struct ConvF32Params {
   ConvShape shape;

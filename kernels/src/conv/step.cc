@@ -1,7 +1,6 @@
 #include "../execute/step.h"
 
 #include "../real/unary.h"
-#include "../gemm/product.h"
 #include "conv.h"
 
 namespace nas {
@@ -85,19 +84,7 @@ StepPtr make_conv_u8(const OpView& view) {
   params.zero_in = std::int32_t(zero_in);
   params.zero_out = std::int32_t(zero_out);
   params.float_out = is(out, Dtype::kF32);
-  std::unique_ptr<ConvU8> conv(product_u8(params, view.level));
-  if (conv != nullptr) return StepPtr(new StepU8(view, std::move(conv)));
-#if defined(__x86_64__)
-  if (view.vnni()) {
-    conv.reset(depthwise3x3_u8_avx512vnni(params));
-    if (conv == nullptr) conv.reset(depthwise_u8_avx512vnni(params));
-    if (conv == nullptr) conv.reset(conv_u8_avx512vnni(params));
-  } else if (view.avx2()) {
-    conv.reset(depthwise_u8_avx2(params));
-    if (conv == nullptr) conv.reset(conv_u8_avx2(params));
-  }
-#endif
-  if (conv == nullptr) conv.reset(conv_u8_portable(params));
+  std::unique_ptr<ConvU8> conv(conv_u8(params, view.level));
   return StepPtr(new StepU8(view, std::move(conv)));
 }
 

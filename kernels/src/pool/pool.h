@@ -12,5 +12,6 @@ struct PoolShape {
 };
 
 void max_u8_avx512(const PoolShape& shape, const std::uint8_t* in, std::uint8_t* out);
+void max_u8_neon(const PoolShape& shape, const std::uint8_t* in, std::uint8_t* out);
 
 }  // namespace nas

@@ -194,17 +194,25 @@ StepPtr make_pool(const OpView& view) {
   if (top >= kh || left >= kw || ints[6] >= kh || ints[7] >= kw) return nullptr;
   if ((height + top + ints[6] - kh) / sh + 1 != out.dims[1] || height + top + ints[6] < kh) return nullptr;
   if ((width + left + ints[7] - kw) / sw + 1 != out.dims[2] || width + left + ints[7] < kw) return nullptr;
+  void (*largest)(const PoolShape&, const std::uint8_t*, std::uint8_t*) = nullptr;
 #if defined(__x86_64__)
-  if (bytes && view.vnni()) {
+  if (view.vnni()) largest = max_u8_avx512;
+  const char* largest_kernel = "max_u8_avx512";
+#elif defined(__aarch64__)
+  if (view.level >= Level::neon) largest = max_u8_neon;
+  const char* largest_kernel = "max_u8_neon";
+#else
+  const char* largest_kernel = "";
+#endif
+  if (bytes && largest != nullptr) {
     const PoolShape shape{height, width, channels, out.dims[1], out.dims[2], kh, kw, sh, sw, top, left};
-    return step_of("max_u8_avx512", [=](std::uint8_t* arena, std::uint8_t*) {
+    return step_of(largest_kernel, [=](std::uint8_t* arena, std::uint8_t*) {
       for (std::size_t image = 0; image < in.dims[0]; ++image) {
-        max_u8_avx512(shape, arena + in.offset + image * (in.elements / in.dims[0]),
-                      arena + out.offset + image * (out.elements / out.dims[0]));
+        largest(shape, arena + in.offset + image * (in.elements / in.dims[0]),
+                arena + out.offset + image * (out.elements / out.dims[0]));
       }
     });
   }
-#endif
   const auto pool = [=](std::uint8_t* arena, auto* type, auto lowest) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* from = at<T>(arena, in);

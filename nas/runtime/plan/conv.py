@@ -207,6 +207,8 @@ def lower_product(planner: Planner, node: Node) -> None:
         return
     real = planner.plain(planner.as_real(source, node.inputs[0]))
     bias = planner.stored(node, 2)
+    if bias is not None and bias.array.size not in (1, outputs):
+        raise planner.refused(node, f"a bias of shape {bias.array.shape}; expected one per output")
     values = np.broadcast_to(floats_of(bias, outputs), (outputs,))
     product = planner.emit(
         *("conv_f32", node.name, [planner.reshaped(real.tensor, (1, rows, 1, depth))], "f32", physical),
@@ -248,6 +250,8 @@ def lower_batch_norm(planner: Planner, node: Node) -> None:
     source = planner.value(node, 0)
     shape = _four(planner, node, source)
     channels = shape[1]
+    if node.get("training_mode", 0):
+        raise planner.refused(node, "training_mode is not offered; expected stored statistics")
     if len(node.outputs) != 1 or not gain.size == shift.size == mean.size == variance.size == channels:
         raise planner.refused(node, f"expected stored statistics of {channels} channels and one output")
     factor = (gain / np.sqrt(variance + F32(node.get("epsilon", 1e-5)))).astype(F32)

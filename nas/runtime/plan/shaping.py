@@ -18,6 +18,9 @@ def lower_reshape(planner: Planner, node: Node) -> None:
     value = planner.value(node, 0)
     if len(node.outputs) != 1:
         raise planner.refused(node, "expected one output")
+    training = planner.stored(node, 2) if node.op_type == "Dropout" else None
+    if training is not None and training.array.any():
+        raise planner.refused(node, "training_mode is not offered; expected inference")
     given = value.array.shape if isinstance(value, Stored) else value.shape
     shape = target_shape(planner, node, given)
     readers = planner.consumers[node.outputs[0]]
@@ -37,7 +40,8 @@ def target_shape(planner: Planner, node: Node, given: Shape) -> Shape:
         ModelFileError: the number of elements would change.
     """
     if node.op_type == "Flatten":
-        axis = int(node.get("axis", 1)) % (len(given) + 1)
+        axis = int(node.get("axis", 1))
+        axis += len(given) if axis < 0 else 0
         shape: list[int] = [int(np.prod(given[:axis])), int(np.prod(given[axis:]))]
     elif node.op_type in ("Identity", "Dropout"):
         shape = list(given)

@@ -59,7 +59,11 @@ def lower_mean(planner: Planner, node: Node) -> None:
     """Mean over neighbouring axes, none of them the last, in the order of the graph's axes."""
     real = planner.plain(planner.real(node.inputs[0]))
     stored = planner.stored(node, 1)
-    given = stored.array.reshape(-1) if stored else node.get("axes", range(len(real.shape)))
+    given = stored.array.reshape(-1) if stored else node.get("axes", [])
+    if len(given) == 0:
+        if node.get("noop_with_empty_axes", 0):
+            raise planner.refused(node, "noop_with_empty_axes is not offered; expected axes")
+        given = range(len(real.shape))
     axes = sorted(int(axis) % len(real.shape) for axis in given)
     if axes != list(range(axes[0], axes[-1] + 1)):
         raise planner.refused(node, f"axes {axes}; expected neighbours")
