@@ -4,7 +4,8 @@ Per model everything is timed in turns in this one process, pinned, one thread, 
 of them, bursts under real-time priority where permitted, samples redone while the machine is busy (see
 ``nas.measure.harness``). A ratio is the median over the blocks of (the other's block median / the native one's), with
 its quartiles. The opponent is the fastest of ONNX Runtime's variants of the same network: U8S8 per channel, and dynamic
-int8 where the network has attention. What the native runtime cannot run is printed with the reason.
+int8 where the network has attention; for a language model's next token, 4-bit weights with and without fused attention.
+What the native runtime cannot run is printed with the reason.
 
 The table and all readings are saved under ``experiments/20261124_native_kernels/`` with the machine's fingerprint; the
 last line printed is one JSON object.
@@ -24,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_decoder import WORDS, FusedDecoder, prompted, write_decoder
+from numpy.typing import NDArray
 
 from nas.architecture import Precision
 from nas.data import Task
@@ -45,11 +48,10 @@ REPOSITORY = Path(__file__).parents[1]
 EXPERIMENT = REPOSITORY / "experiments" / "20261124_native_kernels"
 SAMPLED = {"convnet_k3": 10, "convnet_k57": 10, "transformer_10": 10}
 WITHOUT_MODEL = {
-    "decoder_token": "the native planner has no MatMulNBits and no attention with a cache (make bench-products times "
-    "their kernels)",
     "aarch64_instructions": "not counted here: depthwise and dense convolutions have no NEON kernels yet",
 }
-KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL)
+DECODER = "decoder_token"
+KEYS = (*ZOO, *SAMPLED, DECODER, *WITHOUT_MODEL)
 
 Run = Callable[[], object]
 
@@ -90,7 +92,9 @@ def main() -> None:
         for row, files in models(key, REPOSITORY / "build" / "bench-kernels"):
             # A level of its own per model: here ONNX Runtime's time is the anchor.
             harness = Harness(TimingSettings(max_seconds=options.seconds, tries=5), host)
-            if files:
+            if key == DECODER:
+                fill_decoder(row, files, harness, options.inputs)
+            elif files:
                 fill(row, files, harness, max(1, options.inputs // SAMPLED.get(key, 1)))
             rows.append(row)
             print(line(row), flush=True)
@@ -105,7 +109,10 @@ def main() -> None:
 
 def models(key: str, folder: Path) -> Iterator[tuple[Row, dict[str, Path]]]:
     """Yield every model of a key with its files by variant, written where they are missing."""
-    if key in WITHOUT_MODEL:
+    if key == DECODER:
+        whole, fused = write_decoder(folder)
+        yield Row(key, key), {"int4": whole, "int4 fused attention": fused}
+    elif key in WITHOUT_MODEL:
         yield Row(key, key, reason=WITHOUT_MODEL[key]), {}
     elif key in ZOO:
         fp32, quantized = folder / f"{key}_fp32.onnx", folder / f"{key}_u8s8.onnx"
@@ -163,7 +170,6 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
     given = random_inputs(sessions["U8S8"].inputs)
     runs = {name: (lambda session=session: session.run(given)) for name, session in sessions.items()}
     row.onnxruntime = fastest(runs, harness)
-    anchor = runs[row.onnxruntime]
     others: dict[str, Run] = {}
     native = load_native(row, files)
     if native is not None:
@@ -171,17 +177,41 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
         others["native"] = lambda: session.run(given)
     if openvino := load_openvino(files["U8S8"], given):
         others["openvino"] = openvino
+    measure(row, others, runs[row.onnxruntime], harness)
+    if native is not None:
+        compare(row, native, sessions[row.native], inputs)
+
+
+def fill_decoder(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> None:
+    """Time one token after 128 on both runtimes and compare what they say."""
+    native, reference = NativeRuntime().load(files["int4"]), OnnxRuntime().load(files["int4"])
+    row.native = "int4"
+    ours, theirs = prompted(native), prompted(reference)
+    fused = FusedDecoder(files["int4 fused attention"], theirs)
+    token = np.zeros((1, 1), np.int64)
+    runs: dict[str, Run] = {
+        "int4 fused attention": fused.run,
+        "int4": lambda: reference.run({"input": token, **theirs}),
+    }
+    row.onnxruntime = fastest(runs, harness)
+    measure(row, {"native": lambda: native.run({"input": token, **ours})}, runs[row.onnxruntime], harness)
+    row.differing_bytes = 0
+    for number in range(inputs):
+        given = np.full((1, 1), (number * 37) % WORDS)
+        count(row, native.run({"input": given, **theirs})[0], fused.say(int(given[0, 0])))
+
+
+def measure(row: Row, others: Mapping[str, Run], anchor: Run, harness: Harness) -> None:
+    """Time all in turns; the anchor is ONNX Runtime."""
     sample = harness.measure([*others.values()], anchor)
     row.disturbance = sample.disturbance
     medians = {name: sample.block_medians(index) for index, name in enumerate([*others, "onnxruntime"])}
     for index, name in enumerate([*others, "onnxruntime"]):
         seen = reading(sample, index if name != "onnxruntime" else -1)
         row.ms[name] = {"p10": seen.p10, "median": seen.median, "blocks": len(medians[name])}
-    if native is not None:
-        for name in set(medians) - {"native"}:
-            low, middle, high = np.percentile(medians[name] / medians["native"], [25, 50, 75])
-            row.ratios[name] = (float(middle), float(low), float(high))
-        compare(row, native, sessions[row.native], inputs)
+    for name in set(medians) - {"native"} if "native" in medians else ():
+        low, middle, high = np.percentile(medians[name] / medians["native"], [25, 50, 75])
+        row.ratios[name] = (float(middle), float(low), float(high))
 
 
 def fastest(runs: Mapping[str, Run], harness: Harness) -> str:
@@ -232,11 +262,16 @@ def compare(row: Row, native: Any, reference: Any, inputs: int) -> None:
     for seed in range(inputs):
         given = random_inputs(reference.inputs, seed)
         for ours, theirs in zip(native.run(given), reference.run(given), strict=True):
-            differ = np.frombuffer(ours.tobytes(), np.uint8) != np.frombuffer(theirs.tobytes(), np.uint8)
-            row.differing_bytes += int(differ.sum())
-            row.compared_bytes += differ.size
-            gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
-            row.largest_difference = max(row.largest_difference, float(gap / max(1e-9, np.abs(theirs).max())))
+            count(row, ours, theirs)
+
+
+def count(row: Row, ours: NDArray[Any], theirs: NDArray[Any]) -> None:
+    """Add the bytes in which two outputs differ, and by how much."""
+    differ = np.frombuffer(ours.tobytes(), np.uint8) != np.frombuffer(theirs.tobytes(), np.uint8)
+    row.differing_bytes = (row.differing_bytes or 0) + int(differ.sum())
+    row.compared_bytes += differ.size
+    gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0)
+    row.largest_difference = max(row.largest_difference, float(gap / max(1e-9, np.abs(theirs).max())))
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
