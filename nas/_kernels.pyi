@@ -65,6 +65,11 @@ def dot_u8s8(a: NDArray[np.uint8], b: NDArray[np.int8], isa: str | None = None) 
         TypeError: another dtype, or not contiguous.
     """
 
+class CachePool:
+    """Memory for the keys and values of texts, used again when no array shows it any more."""
+
+    def __init__(self) -> None: ...
+
 class Program:
     """A planned model, its weights packed for the kernels that were chosen when it was made.
 
@@ -106,6 +111,28 @@ class Program:
 
         Raises:
             ValueError: another number, type or size of inputs.
+        """
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens for which a program with a cache has positions; 0 without a cache."""
+
+    def run_cached(
+        self, pool: CachePool, inputs: Sequence[NDArray[Any]], past: Sequence[NDArray[np.float32]]
+    ) -> tuple[list[NDArray[Any]], list[NDArray[np.float32]]]:
+        """Run once after earlier keys and values and return the outputs and the grown keys and values.
+
+        These are read-only views, of shape (1, heads, tokens, size), of memory that the next run extends in place if
+        they are given back; anything else is copied first, so that no array changes. The GIL is released meanwhile.
+
+        Args:
+            pool: where the memory comes from; that of another program with the same caches will do.
+            inputs: as for ``run``.
+            past: per buffer of shape (1, heads, past, size), in any strides.
+
+        Raises:
+            ValueError: other inputs than it takes, or more tokens than ``most_tokens``.
+            TypeError: an array of another type.
         """
 
     def profile(self, inputs: Sequence[NDArray[Any]], warmup: int, runs: int) -> NDArray[np.float64]:

@@ -16,6 +16,14 @@ MAC_KINDS = frozenset({"conv", "gemm", "matmul"})
 # Kinds whose tensor called ``weight`` is stored at the op's precision.
 WEIGHT_KINDS = frozenset({"conv", "gemm", "gather"})
 
+# Weights of 4 bits share a scale in groups of so many inputs, the largest that divides them.
+INT4_GROUPS = (128, 32, 16)
+
+
+def int4_group(inputs: int) -> int | None:
+    """Return how many inputs of a layer share a scale of 4-bit weights; None where no group divides them."""
+    return next((group for group in INT4_GROUPS if inputs % group == 0), None)
+
 
 @dataclass(frozen=True)
 class Op:

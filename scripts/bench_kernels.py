@@ -4,7 +4,8 @@ Per model everything is timed in turns in this one process, pinned, one thread, 
 of them, bursts under real-time priority where permitted, samples redone while the machine is busy (see
 ``nas.measure.harness``). A ratio is the median over the blocks of (the other's block median / the native one's), with
 its quartiles. The opponent is the fastest of ONNX Runtime's variants of the same network: U8S8 per channel, and dynamic
-int8 where the network has attention. What the native runtime cannot run is printed with the reason.
+int8 where the network has attention; for a language model's next token, 4-bit weights with and without fused attention.
+What the native runtime cannot run is printed with the reason.
 
 ``aarch64_instructions`` is no time: the instructions of an inference on ARM, ours over ONNX Runtime's (see
 ``arm_instructions.py``).
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from arm_instructions import CPU, count
+from bench_decoder import WORDS, FusedDecoder, prompted, write_decoder
 
 from nas.architecture import Precision
 from nas.data import Task
@@ -36,7 +38,7 @@ from nas.errors import NasError
 from nas.measure import host as machine
 from nas.measure.harness import Harness, Run
 from nas.measure.settings import TimingSettings
-from nas.measure.versus import differences, make_host, take_turns
+from nas.measure.versus import Difference, differences, make_host, take_turns
 from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_fp32
 from nas.runtime.inputs import random_inputs
@@ -50,13 +52,10 @@ from search_spaces.transformer import Transformer
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENT = REPOSITORY / "experiments" / "20261124_native_kernels"
 SAMPLED = {"convnet_k3": 10, "convnet_k57": 10, "transformer_10": 10}
-WITHOUT_MODEL = {
-    "decoder_token": "the native planner has no MatMulNBits and no attention with a cache (make bench-products times "
-    "their kernels)",
-}
 # Instructions of one inference on ARM, counted under QEMU; see arm_instructions.py.
 COUNTED = {"aarch64_instructions": "mobilenetv2_96"}
-KEYS = (*ZOO, *SAMPLED, *WITHOUT_MODEL, *COUNTED)
+DECODER = "decoder_token"
+KEYS = (*ZOO, *SAMPLED, DECODER, *COUNTED)
 
 
 @dataclass
@@ -97,6 +96,8 @@ def main() -> None:
             harness = Harness(TimingSettings(max_seconds=options.seconds, tries=5), host)
             if key in COUNTED and files:
                 fill_counts(row, files["U8S8"])
+            elif key == DECODER:
+                fill_decoder(row, files, harness, options.inputs)
             elif files:
                 fill(row, files, harness, max(1, options.inputs // SAMPLED.get(key, 1)))
             rows.append(row)
@@ -112,8 +113,9 @@ def main() -> None:
 
 def models(key: str, folder: Path) -> Iterator[tuple[Row, dict[str, Path]]]:
     """Yield every model of a key with its files by variant, written where they are missing."""
-    if key in WITHOUT_MODEL:
-        yield Row(key, key, reason=WITHOUT_MODEL[key]), {}
+    if key == DECODER:
+        whole, fused = write_decoder(folder)
+        yield Row(key, key), {"int4": whole, "int4 fused attention": fused}
     elif key in ZOO or key in COUNTED:
         model = COUNTED.get(key, key)
         fp32, quantized = folder / f"{model}_fp32.onnx", folder / f"{model}_u8s8.onnx"
@@ -171,7 +173,6 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
     given = random_inputs(sessions["U8S8"].inputs)
     runs = {name: (lambda session=session: session.run(given)) for name, session in sessions.items()}
     row.onnxruntime = fastest(runs, harness)
-    anchor = runs[row.onnxruntime]
     others: dict[str, Run] = {}
     native = load_native(row, files)
     if native is not None:
@@ -182,14 +183,41 @@ def fill(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> 
         others["openvino"] = openvino
     elif why.startswith("OpenVINO refuses"):
         print(why, file=sys.stderr)
-    turns = take_turns({**others, "onnxruntime": anchor}, "onnxruntime", harness)
+    fill_times(row, {**others, "onnxruntime": runs[row.onnxruntime]}, harness)
+    if native is not None:
+        compare(row, native, sessions[row.native], inputs)
+
+
+def fill_times(row: Row, runs: Mapping[str, Run], harness: Harness) -> None:
+    """Time all in turns, ONNX Runtime being the anchor, and note times and ratios."""
+    turns = take_turns(runs, "onnxruntime", harness)
     row.disturbance = turns.disturbance
     row.ms = turns.times_ms()
-    if native is not None:
+    if "native" in runs:
         for name in set(row.ms) - {"native"}:
             ratio = turns.ratio(name, "native")
             row.ratios[name] = (ratio.median, ratio.q25, ratio.q75)
-        compare(row, native, sessions[row.native], inputs)
+
+
+def fill_decoder(row: Row, files: Mapping[str, Path], harness: Harness, inputs: int) -> None:
+    """Time one token after 128 on both runtimes and compare what they say."""
+    native, reference = NativeRuntime().load(files["int4"]), OnnxRuntime().load(files["int4"])
+    row.native = "int4"
+    ours, theirs = prompted(native), prompted(reference)
+    fused = FusedDecoder(files["int4 fused attention"], theirs)
+    token = np.zeros((1, 1), np.int64)
+    runs: dict[str, Run] = {
+        "int4 fused attention": fused.run,
+        "int4": lambda: reference.run({"input": token, **theirs}),
+    }
+    row.onnxruntime = fastest(runs, harness)
+    ran: Run = lambda: native.run({"input": token, **ours})  # noqa: E731
+    fill_times(row, {"native": ran, "onnxruntime": runs[row.onnxruntime]}, harness)
+    found = Difference()
+    for number in range(inputs):
+        given = np.full((1, 1), (number * 37) % WORDS)
+        found.add(native.run({"input": given, **theirs})[0], fused.say(int(given[0, 0])))
+    note_difference(row, found)
 
 
 def fill_counts(row: Row, model: Path) -> None:
@@ -233,7 +261,11 @@ def load_native(row: Row, files: Mapping[str, Path]) -> Any:
 
 def compare(row: Row, native: Any, reference: Any, inputs: int) -> None:
     """Count the bytes in which outputs differ from ONNX Runtime's on the same file."""
-    found = differences(native, reference, (random_inputs(reference.inputs, seed) for seed in range(inputs)))
+    note_difference(row, differences(native, reference, (random_inputs(reference.inputs, s) for s in range(inputs))))
+
+
+def note_difference(row: Row, found: Difference) -> None:
+    """Keep in what the outputs differ."""
     row.differing_bytes, row.compared_bytes = found.differing_bytes, found.compared_bytes
     row.largest_difference = found.largest
 

@@ -12,7 +12,7 @@ from nas.data import Task
 from nas.errors import ConfigError, DegenerateArchitectureError
 from nas.graph import Graph
 from search_spaces.block_space import BlockSpace, require_task
-from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.genes import Genes, as_precisions, options_of, require_int4_groups
 from search_spaces.lowering import lower_network
 from search_spaces.specs import (
     ACTIVATIONS,
@@ -55,7 +55,8 @@ class Decoder(BlockSpace):
         activations: of the MLPs.
         norms: of ``layernorm`` and ``rmsnorm``.
         embeddings: of ``tied`` and ``own``: whether the output layer shares the embedding's table.
-        precisions: of ``fp32`` and ``int8``.
+        precisions: of ``fp32``, ``int8`` and ``int4``, the last with weights of 4 bits in the linear layers and the
+            table of words and with the rest in float.
 
     Raises:
         ConfigError: a list is empty, repeats itself, or names what does not exist; the prompt does not fit.
@@ -83,7 +84,9 @@ class Decoder(BlockSpace):
             *("activations", "norms", "embeddings"),
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
-        self.precisions = as_precisions(self.precisions)
+        self.precisions = as_precisions(self.precisions, int4=True)
+        joined = sorted({heads * size for heads in self.heads for size in self.head_sizes})
+        require_int4_groups(self.precisions, {"widths": self.widths, "heads times head_sizes": joined})
         require_known("activation", tuple(self.activations), ACTIVATIONS)
         require_known("norm", tuple(self.norms), NORMS)
         require_known("embedding", tuple(self.embeddings), ("tied", "own"))

@@ -12,6 +12,7 @@ import numpy as np
 
 from nas.architecture import Architecture, Choice, Precision
 from nas.errors import ConfigError, DegenerateArchitectureError
+from nas.graph import INT4_GROUPS, int4_group
 from nas.protocols import Suggester
 from nas.suggest import EditingSuggester, RandomSuggester, ReplayingSuggester
 
@@ -146,17 +147,37 @@ def everything(ask: Suggest) -> Iterator[Architecture]:
         pending.extend(reversed(suggester.branches))
 
 
-def as_precisions(given: Sequence[str]) -> tuple[str, ...]:
+def as_precisions(given: Sequence[str], int4: bool = False) -> tuple[str, ...]:
     """Return the precisions that a block may have, checked.
 
+    Args:
+        given: names.
+        int4: whether the space's linear layers and tables may have weights of 4 bits.
+
     Raises:
-        ConfigError: empty, or not among fp32 and int8.
+        ConfigError: empty, or not among fp32, int8 and, where it is offered, int4.
     """
-    known = (Precision.FP32.value, Precision.INT8.value)
+    known = (Precision.FP32.value, Precision.INT8.value, *((Precision.INT4.value,) if int4 else ()))
     wrong = [name for name in given if name not in known]
     if wrong or not given:
         raise ConfigError(f"precisions are {list(given)}; expected one or more of {', '.join(known)}")
     return tuple(str(name) for name in given)
+
+
+def require_int4_groups(precisions: Sequence[str], inputs: Mapping[str, Sequence[int]]) -> None:
+    """Raise ConfigError where int4 is among the precisions and a layer's inputs do not fall into groups of 16.
+
+    Args:
+        precisions: checked.
+        inputs: numbers of inputs that layers may have, by what they come from.
+    """
+    for name, sizes in inputs.items() if Precision.INT4.value in precisions else ():
+        wrong = [size for size in sizes if int4_group(size) is None]
+        if wrong:
+            raise ConfigError(
+                f"{name} may be {wrong[0]}; weights of int4 need a multiple of {min(INT4_GROUPS)}. Take other {name}, "
+                "or leave int4 out of the precisions."
+            )
 
 
 def options_of(name: str, given: Sequence[ChoiceT]) -> tuple[ChoiceT, ...]:

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cache.h"
 #include "nas/isa.h"
 #include "nas/program.h"
 
@@ -87,14 +88,41 @@ class BoundProgram {
     return listed;
   }
 
+  std::int64_t most_tokens() const { return program_->most_tokens(); }
+
+  nb::tuple run_cached(CachePool& pool, const std::vector<Array>& arrays, const std::vector<PastArray>& past) {
+    check(arrays, 1);
+    const std::int64_t before = past.empty() ? 0 : std::int64_t(past[0].shape(2));
+    const auto& rows = program_->cache_rows();
+    bool fits = past.size() == rows.size() && before <= program_->most_tokens() - program_->new_tokens();
+    for (std::size_t buffer = 0; fits && buffer < rows.size(); ++buffer) {
+      const PastArray& array = past[buffer];
+      fits = array.shape(0) == 1 && std::int64_t(array.shape(1)) == rows[buffer].heads && std::int64_t(array.shape(2)) == before &&
+             std::int64_t(array.shape(3)) == rows[buffer].size;
+    }
+    if (!fits) throw nb::value_error("the caches do not fit the program, or have no room for more tokens.");
+    std::unique_ptr<CacheArrays> shown = pool.grown(*program_, past, before);
+    std::vector<float*> buffers;
+    for (std::vector<float>& memory : shown->cache().memory) buffers.push_back(memory.data());
+    const std::int64_t capacity = shown->cache().capacity;
+    const nb::list outputs = outputs_of(arrays, 1, [&] { program_->use(buffers, capacity, before); });
+    return nb::make_tuple(outputs, arrays_of(std::move(shown)));
+  }
+
   nb::list run(const std::vector<Array>& arrays, std::size_t batch) {
-    const nas::Plan& plan = program_->plan();
     check(arrays, batch);
+    return outputs_of(arrays, batch, [] {});
+  }
+
+  template <typename Prepare>
+  nb::list outputs_of(const std::vector<Array>& arrays, std::size_t batch, const Prepare& prepare) {
+    const nas::Plan& plan = program_->plan();
     std::vector<std::unique_ptr<std::uint8_t[]>> results;
     for (const std::uint32_t id : plan.outputs) results.emplace_back(new std::uint8_t[size_of(id) * batch]);
     {
       nb::gil_scoped_release released;
       const std::lock_guard<std::mutex> alone(lock_);
+      prepare();
       for (std::size_t index = 0; index < batch; ++index) {
         fill(arrays, index);
         program_->run();
@@ -184,6 +212,8 @@ class BoundProgram {
 }  // namespace
 
 void bind_program(nb::module_& m) {
+  nb::class_<CachePool>(m, "CachePool", "Memory for the keys and values of texts, shared by the programs of a model.")
+      .def(nb::init<>());
   nb::class_<BoundProgram>(m, "Program", "A planned model, ready to run on this processor.")
       .def(nb::init<const nb::bytes&, const std::optional<std::string>&>(), "plan"_a, "isa"_a = nb::none())
       .def_prop_ro("isa", &BoundProgram::isa, "Name of the level whose kernels were allowed.")
@@ -192,5 +222,8 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("outputs", &BoundProgram::outputs, "Shape and type of each output.")
       .def_prop_ro("steps", &BoundProgram::steps, "Name, kind, kernel, output shape and type of each operator.")
       .def("run", &BoundProgram::run, "inputs"_a, "batch"_a = 1, "Run `batch` inferences and return the outputs.")
+      .def_prop_ro("most_tokens", &BoundProgram::most_tokens, "Tokens that its cache holds; 0 without a cache.")
+      .def("run_cached", &BoundProgram::run_cached, "pool"_a, "inputs"_a, "past"_a,
+           "Run after the keys and values `past`; return the outputs and the grown keys and values, read-only.")
       .def("profile", &BoundProgram::profile, "inputs"_a, "warmup"_a, "runs"_a, "Seconds of each operator in each run.");
 }

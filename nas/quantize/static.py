@@ -31,6 +31,7 @@ from nas.architecture import Precision
 from nas.errors import CandidateError, ConfigError
 from nas.quantize.barrier import keep_float
 from nas.quantize.embedding import quantize_tables, table_nodes
+from nas.quantize.int4 import quantize_int4
 from nas.runtime.model_file import check_model_file
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def quantize_static(
         fp32: model with one input and symbolic batch.
         target: file to write; it appears whole or not at all.
         calibration: inputs that set the activations' ranges (smallest and largest value), such as (n, c, h, w).
-        precision: block name to fp32 or int8.
+        precision: block name to fp32, int8, or int4: weights of products and tables in 4 bits, see
+            :mod:`nas.quantize.int4`, the rest of the block in float.
         default: of blocks that are not named.
         reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit kernels saturate.
 
@@ -77,6 +79,7 @@ def quantize_static(
     _check_request(calibration, {**precision, "default": default})
     model = check_model_file(fp32)
     _check_finite(model, calibration)
+    _check_int4(model, precision)
     chosen = quantized_nodes(model, precision, default)
     tables = [name for name in table_nodes(model) if precision.get(block_of(name), default) is Precision.INT8]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,7 @@ def quantize_static(
         else:
             shutil.copyfile(fp32, written)
         _quantize_tables(written, tables)
+        _quantize_int4(written, {block for block, value in precision.items() if value is Precision.INT4})
         written.replace(target)
 
 
@@ -96,6 +100,15 @@ def _quantize_tables(path: Path, tables: list[str]) -> None:
     model = onnx.load_model(path)
     if any(node.op_type == "Gather" for node in model.graph.node) and quantize_tables(model, tables):
         onnx.save_model(model, path)
+
+
+def _quantize_int4(path: Path, blocks: set[str]) -> None:
+    import onnx
+
+    if blocks:
+        model = onnx.load_model(path)
+        if quantize_int4(model, {node.name for node in model.graph.node if block_of(node.name) in blocks}):
+            onnx.save_model(model, path)
 
 
 def quantized_nodes(
@@ -149,9 +162,10 @@ def needs_reduced_range(isa: str, features: tuple[str, ...]) -> bool:
 
 def _check_request(calibration: NDArray[Any], precision: Mapping[str, Precision]) -> None:
     for block, value in precision.items():
-        if value not in (Precision.FP32, Precision.INT8):
+        known = (Precision.FP32, Precision.INT8) if block == "default" else (*Precision,)
+        if value not in known or value is Precision.FP16:
             raise ConfigError(
-                f"block '{block}' asks for {value}; static quantization offers fp32 and int8. "
+                f"block '{block}' asks for {value}; static quantization offers fp32, int8 and, by block, int4. "
                 "Leave other precisions out of the space's choices."
             )
     if calibration.ndim < 2 or len(calibration) == 0:
@@ -159,6 +173,16 @@ def _check_request(calibration: NDArray[Any], precision: Mapping[str, Precision]
             f"calibration has shape {calibration.shape}; expected one picture or more as (n, c, h, w). "
             "Raise the number of calibration pictures."
         )
+
+
+def _check_int4(model: onnx.ModelProto, precision: Mapping[str, Precision]) -> None:
+    for node in model.graph.node:
+        block = block_of(node.name)
+        if precision.get(block) is Precision.INT4 and node.op_type in ("Conv", "ConvTranspose"):
+            raise ConfigError(
+                f"block '{block}' asks for int4, but node '{node.name}' is a convolution; expected fp32 or int8 there. "
+                "Weights of 4 bits are offered for linear layers and tables of words."
+            )
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

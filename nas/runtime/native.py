@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nas import _kernels
 from nas.errors import CandidateError, MeasurementError, ModelFileError
+from nas.runtime.cached import CachedPrograms
 from nas.runtime.inputs import random_inputs
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class NativeSession:
     _programs: dict[tuple[int, ...], _kernels.Program] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        from nas.runtime.plan.cache import find_cache
         from nas.runtime.plan.model import inputs_of
 
         self._inputs = inputs_of(self.path, self.model)
@@ -53,6 +55,13 @@ class NativeSession:
         self._batched = len(self._free) == 1 and all(
             shape and shape[0] == self._free[0] and self._free[0] not in shape[1:] for shape in shapes
         )
+        self._cached: CachedPrograms | None = None
+        if cache := find_cache(self.model.graph):
+            try:
+                self._cached = CachedPrograms(self.model, self.path, cache, self.isa)
+            except ModelFileError:
+                # A decoder of another form: planned anew for every length, where that can be planned.
+                self._cached = None
         self.program({})
 
     @property
@@ -61,13 +70,15 @@ class NativeSession:
         return {given.name: (given.shape, given.dtype) for given in self._inputs}
 
     def program(self, sizes: Mapping[str, int]) -> _kernels.Program:
-        """Return the program for these free sizes, 1 where one is missing.
+        """Return the program for these free sizes, 1 where one is missing; the length of a cache does not matter.
 
         Raises:
             ModelFileError: an operator is not known, by name.
         """
         from nas.runtime.plan.model import plan
 
+        if self._cached is not None:
+            return self._cached.program(sizes.get(self._cached.cache.tokens, 1))
         key = tuple(sizes.get(name, 1) for name in self._free)
         if key not in self._programs:
             while len(self._programs) >= _MOST_PROGRAMS:
@@ -85,13 +96,20 @@ class NativeSession:
         Raises:
             CandidateError: inputs that the model does not take.
         """
+        if self._cached is not None:
+            try:
+                return self._cached.run(inputs)
+            except (KeyError, TypeError, ValueError) as error:
+                self.checked(inputs)
+                raise CandidateError("error", f"{self.path}: {error}") from error
         arrays, sizes = self.checked(inputs)
         if self._batched:
             return self.program({}).run(arrays, sizes[self._free[0]])
         return self.program(sizes).run(arrays, 1)
 
     def checked(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], dict[str, int]]:
-        """Return the arrays in the order of the file and the size of each free axis."""
+        """Return the arrays in the order of the file, without caches, and the size of each free axis."""
+        cache = None if self._cached is None else self._cached.cache
         arrays: list[NDArray[Any]] = []
         sizes: dict[str, int] = {}
         for given in self._inputs:
@@ -104,9 +122,11 @@ class NativeSession:
                 raise CandidateError("error", f"{self.path}: {found}; {expected}")
             for size, wanted in zip(array.shape, given.shape, strict=True):
                 fits = sizes.setdefault(wanted, size) == size if isinstance(wanted, str) else wanted == size
-                if not fits or size < 1:
+                least = 0 if cache is not None and wanted == cache.past else 1
+                if not fits or size < least:
                     raise CandidateError("error", f"{self.path}: {found}; {expected}")
-            arrays.append(np.ascontiguousarray(array))
+            if cache is None or given.name not in cache.shapes:
+                arrays.append(np.ascontiguousarray(array))
         if unknown := set(inputs) - {given.name for given in self._inputs}:
             raise CandidateError("error", f"{self.path} has no input called {', '.join(sorted(unknown))}")
         return arrays, sizes
@@ -143,6 +163,12 @@ class NativeRuntime:
 
         check_model_file(model)
 
+    def timed_variants(self, model: Path) -> Mapping[str, Mapping[str, int]]:
+        """Return what is timed of a file and at which sizes; see :func:`nas.runtime.variants.timed_variants`."""
+        from nas.runtime.variants import timed_variants
+
+        return timed_variants(model)
+
     def load(self, model: Path, threads: int = 1) -> NativeSession:
         """Check, plan and load a model file.
 
@@ -160,6 +186,8 @@ class NativeRuntime:
 
     def profile(self, model: Path, runs: int = 50, threads: int = 1) -> list[OperatorTime]:
         """Return the median time per operator over ``runs`` runs at free sizes of 1, slowest first; shares sum to 1.
+
+        A cache is full but for the new token.
 
         Names are those of the nodes that the operators came from; kinds are the kernels that ran.
 

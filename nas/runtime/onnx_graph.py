@@ -12,6 +12,7 @@ import onnx
 from nas.architecture import Precision
 from nas.errors import ModelFileError
 from nas.graph import GRAPH_INPUT, MAC_KINDS, Attribute, Graph, Op, Shape
+from nas.runtime.int4_graph import in_plain_terms
 from nas.runtime.model_file import check_model_file
 
 _TRANSPARENT = frozenset({"Identity", "QuantizeLinear", "DequantizeLinear"})
@@ -46,10 +47,10 @@ def graph_from_onnx(path: Path, sizes: Mapping[str, int] | None = None) -> Graph
 
     The block of an op is the first part of its node's name, empty where the name has no slash. QuantizeLinear,
     DequantizeLinear and Identity are no ops of their own: an op is int8 where everything it reads was just
-    dequantized and, unless it bears multiply-accumulates, everything it writes is quantized at once. A tensor is a
-    weight where it is stored, of a float type or behind a DequantizeLinear, and more than a scalar; one that several
-    ops read counts at each. Of an op with several outputs the first gives the shape, but for Split, which gives its
-    input's. Transposed convolutions, recurrent layers, Einsum and fused attention count 0 MACs.
+    dequantized and, unless it bears multiply-accumulates, everything it writes is quantized at once; int4 where its
+    weights are. A tensor is a weight where it is stored, of a float type or behind a DequantizeLinear, and more than a
+    scalar; one that several ops read counts at each. Of an op with several outputs the first gives the shape, but for
+    Split, which gives its input's. Transposed convolutions, recurrent layers, Einsum and fused attention count 0 MACs.
 
     Args:
         path: ONNX file.
@@ -61,8 +62,9 @@ def graph_from_onnx(path: Path, sizes: Mapping[str, int] | None = None) -> Graph
     """
     model = check_model_file(path)
     _fix_input_sizes(model, path, sizes or {})
+    int4 = in_plain_terms(model)
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return _Reader(inferred.graph, path).graph()
+    return _Reader(inferred.graph, path, int4).graph()
 
 
 def _fix_input_sizes(model: onnx.ModelProto, path: Path, sizes: Mapping[str, int]) -> None:
@@ -90,6 +92,7 @@ def _fix_input_sizes(model: onnx.ModelProto, path: Path, sizes: Mapping[str, int
 class _Reader:
     graph_proto: onnx.GraphProto
     path: Path
+    int4: Mapping[str, Shape]
     shapes: dict[str, Shape] = field(init=False)
     stored: dict[str, tuple[Shape, int]] = field(init=False)
     producers: dict[str, onnx.NodeProto] = field(init=False)
@@ -101,6 +104,7 @@ class _Reader:
         values = (*proto.input, *proto.value_info, *proto.output)
         self.shapes = {value.name: shape for value in values if (shape := _shape(value)) is not None}
         self.stored = {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in proto.initializer}
+        self.stored |= {name: (shape, onnx.TensorProto.INT4) for name, shape in self.int4.items()}
         self.producers, self.readers = {}, {}
         for node in proto.node:
             if node.op_type == "Constant":
@@ -172,6 +176,8 @@ class _Reader:
     def _dtype(
         self, node: onnx.NodeProto, kind: str, tensors: list[str], activations: list[tuple[str, str]]
     ) -> Precision:
+        if self.int4.keys() & set(tensors):
+            return Precision.INT4
         if node.op_type.startswith("QLinear") or node.op_type in _INTEGER_OPS:
             return Precision.INT8
         dequantized = [self._is_from(tensor, "DequantizeLinear") for tensor in tensors]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.architecture import Architecture, Choice, Precision
+from nas.architecture import Architecture, Choice
 from nas.data import Task
 from nas.errors import DegenerateArchitectureError
 from nas.graph import GRAPH_INPUT, WEIGHT_KINDS, Graph, Op
@@ -238,8 +238,9 @@ class SpaceSuite:
         Compared, with every weight randomised first so that no two tensors are equal: the multiset of (kind, block,
         weight shapes, input shapes, output shape, MACs) over conv, gemm and matmul; total MACs; and, at fp32, the
         weight bytes of the lowered graph with those of the file's float tensors that are more than a scalar; at the
-        architecture's own precisions a weight of an int8 conv, gemm or gather takes 1 byte instead of 4. A tensor that
-        two nodes read counts once in the lowered graph. Free axes have the sizes at which the file is timed first.
+        architecture's own precisions a weight of a conv, gemm or gather takes 1 byte in int8 and half of one in int4. A
+        tensor that two nodes read counts once in the lowered graph. Free axes have the sizes at which the file is timed
+        first.
         """
         import onnx
 
@@ -255,13 +256,12 @@ class SpaceSuite:
             stored = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == 1 and tensor.dims]
             in_file = sum(4 * int(np.prod(tensor.dims)) for tensor in stored)
             assert 4 * lowered.parameters == in_file == exported.weight_bytes - _read_again(onnx.load(path).graph)
-            narrow = [
-                op
+            bits_saved = sum(
+                (32 - architecture.precision[op.block].weight_bits) * int(np.prod(op.weights["weight"]))
                 for op in lowered.ops
-                if op.kind in WEIGHT_KINDS and architecture.precision[op.block] is Precision.INT8
-            ]
-            shrunk = sum(3 * int(np.prod(op.weights["weight"])) for op in narrow if "weight" in op.weights)
-            assert lowered.weight_bytes == in_file - shrunk
+                if op.kind in WEIGHT_KINDS and "weight" in op.weights
+            )
+            assert lowered.weight_bytes == in_file - bits_saved // 8
 
     def test_runtime_repeats_torch(self, tmp_path: Path) -> None:
         """ONNX Runtime's logits on a batch of 3, of a language model on one text, equal torch's."""

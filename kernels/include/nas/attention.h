@@ -9,6 +9,8 @@
 
 namespace nas {
 
+constexpr std::int64_t kFewQueries = 4;
+
 // A tensor of (tokens, heads, head_dim) in any order of the first two: element (t, h, d) lies at data[t * token + h * head + d].
 struct HeadsView {
   const float* data = nullptr;
@@ -19,9 +21,9 @@ struct HeadsView {
 // Query i sees keys 0..past + i with `causal`, else all; past = keys - queries counts the keys that stood in the cache.
 // `heads` is a multiple of `kv_heads`: query head h reads key/value head h / (heads / kv_heads).
 //
-// With 4 queries or more: each query and each key is rounded to 8 bits with a scale of its own (largest magnitude 127), each
-// channel of the values likewise, exp(score - largest score) to 0..255; products are summed exactly. With fewer, which is
-// what a decoder does per token, everything is float: reading the cache is the cost then.
+// With kFewQueries or more, unless `exact`: each query and each key is rounded to 8 bits with a scale of its own (largest
+// magnitude 127), each channel of the values likewise, exp(score - largest score) to 0..255; products are summed exactly.
+// With fewer, which is what a decoder does per token, everything is float: reading the cache is the cost then.
 struct AttentionArgs {
   std::int64_t queries = 0;
   std::int64_t keys = 0;
@@ -31,6 +33,7 @@ struct AttentionArgs {
   HeadsView q, k, v;
   float scale = 1.0F;
   bool causal = false;
+  bool exact = false;
   Output y;  // element (t, h, d) at t * y.stride + h * head_dim + d
   void* scratch = nullptr;  // attention_scratch_bytes, aligned to 64 bytes
 };

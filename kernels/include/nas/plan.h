@@ -37,6 +37,11 @@ enum class Kind : std::uint32_t {
   kConcat = 21,
   kConstant = 22,
   kAttentionF32 = 23,
+  kMatmulInt4 = 24,
+  kAttentionCached = 25,
+  kRowsAt = 26,
+  kGatherS8 = 27,
+  kGatherInt4 = 28,
 };
 
 // Name of a kind as the planner knows it, nullptr for an unknown number.

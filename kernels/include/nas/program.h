@@ -11,6 +11,14 @@
 
 namespace nas {
 
+// Keys and values of a text's earlier tokens. They outlive a run and may be shared by programs, so they lie outside the
+// arena: each buffer holds (heads, capacity, head size) floats, of which the first `past` tokens are filled.
+struct Cache {
+  std::int64_t past = 0;
+  std::int64_t capacity = 0;
+  std::vector<float*> buffers;
+};
+
 // One operator, its weights packed for the kernel that was chosen when it was made.
 class Step {
  public:
@@ -34,6 +42,19 @@ class Program {
   std::size_t arena_bytes() const { return arena_size_; }
   std::size_t scratch_bytes() const { return scratch_size_; }
 
+  // A program that reads and extends a cache. `cache_rows` says for each buffer how many (heads) of which length (head size)
+  // there are; a run adds `new_tokens` to those that are there, up to `most_tokens`. Without a cache all are empty or 0.
+  struct CacheRows {
+    std::int64_t heads = 0;
+    std::int64_t size = 0;
+  };
+  const std::vector<CacheRows>& cache_rows() const { return cache_rows_; }
+  std::int64_t new_tokens() const { return new_tokens_; }
+  std::int64_t most_tokens() const { return most_tokens_; }
+  // Says which cache the next runs use; false where the tokens do not fit. Left unsaid, the program uses one of its own that
+  // is full but for the new tokens, the slowest case.
+  bool use(const std::vector<float*>& buffers, std::int64_t capacity, std::int64_t past);
+
   // Where a tensor of the program lies, to write inputs before a run and to read outputs after it.
   std::uint8_t* data(std::uint32_t tensor) { return arena_ + plan_.tensors[tensor].offset; }
   // Not for two threads at once.
@@ -43,7 +64,15 @@ class Program {
 
  private:
   Program() = default;
+  std::string learn_cache();
+  void use_own_cache();
+
   Plan plan_;
+  std::unique_ptr<Cache> cache_ = std::make_unique<Cache>();
+  std::vector<CacheRows> cache_rows_;
+  std::vector<float> own_cache_;
+  std::int64_t new_tokens_ = 0;
+  std::int64_t most_tokens_ = 0;
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<std::uint8_t> memory_;
   std::uint8_t* arena_ = nullptr;

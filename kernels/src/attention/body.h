@@ -197,7 +197,7 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
 void attention_on(const AttentionArgs& args, nas::Level gemm_level) {
   const nas::GemmKernel& gemm = nas::gemm_kernel(gemm_level);
   const AttentionScratch s = nas::divide_scratch(args, gemm, args.scratch);
-  args.queries < 4 ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
+  args.exact || args.queries < nas::kFewQueries ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
 }
 
 }  // namespace

@@ -57,6 +57,16 @@ StepPtr make_step(const OpView& view) {
       return make_constant(view);
     case Kind::kAttentionF32:
       return make_attention_f32(view);
+    case Kind::kMatmulInt4:
+      return make_matmul_int4(view);
+    case Kind::kAttentionCached:
+      return make_attention_cached(view);
+    case Kind::kRowsAt:
+      return make_rows_at(view);
+    case Kind::kGatherS8:
+      return make_gather_s8(view);
+    case Kind::kGatherInt4:
+      return make_gather_int4(view);
   }
   return nullptr;
 }
@@ -67,9 +77,11 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
   std::unique_ptr<Program> program(new Program());
   program->plan_ = std::move(plan);
   const Plan& kept = program->plan_;
+  *error = program->learn_cache();
+  if (!error->empty()) return nullptr;
   std::size_t scratch = 0;
   for (const OpRecord& op : kept.ops) {
-    const OpView view{kept, op, level};
+    const OpView view{kept, op, level, program->cache_.get()};
     StepPtr step = make_step(view);
     if (step == nullptr) {
       *error = "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
@@ -90,11 +102,13 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
 }
 
 void Program::run() {
+  if (cache_->buffers.empty()) use_own_cache();
   for (const auto& step : steps_) step->run(arena_, scratch_);
 }
 
 void Program::run_timed(double* seconds) {
   using Clock = std::chrono::steady_clock;
+  if (cache_->buffers.empty()) use_own_cache();
   Clock::time_point before = Clock::now();
   for (const auto& step : steps_) {
     step->run(arena_, scratch_);

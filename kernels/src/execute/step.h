@@ -13,6 +13,7 @@ struct OpView {
   const Plan& plan;
   const OpRecord& op;
   Level level;
+  const Cache* cache;  // of the program, for as long as its steps live
 
   // The AVX-512 kernels of this folder need VNNI beside them; every level above avx2 includes it.
   bool vnni() const { return level == Level::avx512_vnni; }
@@ -58,6 +59,11 @@ StepPtr make_slice(const OpView& view);
 StepPtr make_concat(const OpView& view);
 StepPtr make_constant(const OpView& view);
 StepPtr make_attention_f32(const OpView& view);
+StepPtr make_matmul_int4(const OpView& view);
+StepPtr make_attention_cached(const OpView& view);
+StepPtr make_rows_at(const OpView& view);
+StepPtr make_gather_s8(const OpView& view);
+StepPtr make_gather_int4(const OpView& view);
 
 inline bool is(const TensorRecord& tensor, Dtype dtype) { return tensor.dtype == dtype; }
 inline bool same_shape(const TensorRecord& a, const TensorRecord& b) {

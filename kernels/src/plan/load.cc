@@ -118,7 +118,8 @@ const char* kind_name(std::uint32_t kind) {
       nullptr,      "quantize",  "dequantize", "table",      "conv_u8", "add_u8",     "mul_u8",   "mean_u8",
       "conv_f32",   "binary_f32", "unary_f32", "mean_f32",   "transpose", "pool",     "gather",   "where",
       "lookup_f32", "matmul_f32", "norm_f32",  "softmax_f32", "slice",  "concat",     "constant",
-      "attention_f32"};
+      "attention_f32", "matmul_int4", "attention_cached", "rows_at", "gather_s8",
+      "gather_int4"};
   return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : nullptr;
 }
 

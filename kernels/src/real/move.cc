@@ -134,6 +134,29 @@ StepPtr make_gather(const OpView& view) {
   });
 }
 
+// Rows in 8 bits with a scale each become floats: (a row's byte) * (its scale).
+StepPtr make_gather_s8(const OpView& view) {
+  if (!view.counts(1, 1, 2, 2, 0)) return nullptr;
+  const TensorRecord in = view.input(0), out = view.output();
+  const ConstantRecord &table = view.constant(0), &scales = view.constant(1);
+  const std::int64_t rows = view.op.ints[0], width = view.op.ints[1];
+  if (!is(in, Dtype::kI64) || !is(out, Dtype::kF32) || table.dtype != Dtype::kS8 || rows < 1 || width < 1) return nullptr;
+  if (rows > std::int64_t(table.elements) || width != std::int64_t(table.elements) / rows) return nullptr;
+  if (std::uint64_t(rows) * width != table.elements || in.elements * std::uint64_t(width) != out.elements) return nullptr;
+  if (scales.dtype != Dtype::kF32 || scales.elements != std::uint64_t(rows)) return nullptr;
+  const std::int8_t* entries = values<std::int8_t>(table);
+  const float* steps = values<float>(scales);
+  return step_of("gather_s8_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    const std::int64_t* index = at<std::int64_t>(arena, in);
+    float* to = at<float>(arena, out);
+    for (std::size_t i = 0; i < in.elements; ++i, to += width) {
+      const std::int64_t row = index[i] < 0 ? index[i] + rows : index[i];
+      const bool inside = row >= 0 && row < rows;
+      for (std::int64_t j = 0; j < width; ++j) to[j] = inside ? float(entries[row * width + j]) * steps[row] : 0.0F;
+    }
+  });
+}
+
 StepPtr make_constant(const OpView& view) {
   if (!view.counts(0, 1, 1, 0, 0)) return nullptr;
   const TensorRecord out = view.output();

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.runtime.plan.planner import Node, Planner
-from nas.runtime.plan.values import Real, Shape, Stored
+from nas.runtime.plan.values import Cached, Real, Shape, Stored
 
 _BY_HEAD = (0, 2, 1, 3)
 _TURNED = (0, 1, 3, 2)
@@ -31,6 +31,7 @@ class _Attention:
         kv_heads: of keys and values, which are as many.
         scale: of the scores.
         causal: a query sees itself and what stands before it.
+        buffers: of the caches of keys and values, where there are any.
     """
 
     nodes: tuple[Node, ...]
@@ -40,6 +41,7 @@ class _Attention:
     kv_heads: int
     scale: float
     causal: bool
+    buffers: tuple[int, ...]
 
 
 def lower_attention(planner: Planner, first: Node, given: Shape, target_shape: TargetShape) -> bool:
@@ -58,10 +60,16 @@ def lower_attention(planner: Planner, first: Node, given: Shape, target_shape: T
     quantizer = planner.quantize_behind(found.result)
     output = planner.quant_of(quantizer) if quantizer else None
     tokens, size = given[1], given[3]
+    zero = 0 if output is None else output.zero
+    if found.buffers:
+        # In 8 bits a prompt would be faster, but untrained int8 networks then said 2 or 3 of 120 words differently.
+        exact, kind = 1, "attention_cached"
+        ints = (found.heads, found.kv_heads, *found.buffers, exact, zero, planner.most_tokens)
+    else:
+        kind, ints = "attention_f32", (found.heads, found.kv_heads, int(found.causal), zero)
     tensor = planner.emit(
-        *("attention_f32", first.name, [joint.tensor], "f32" if output is None else "u8"),
-        (tokens, found.heads * size),
-        ints=(found.heads, found.kv_heads, int(found.causal), 0 if output is None else output.zero),
+        *(kind, first.name, [joint.tensor], "f32" if output is None else "u8", (tokens, found.heads * size)),
+        ints=ints,
         floats=(found.scale, 0.0 if output is None else output.scale),
     )
     tensor = planner.reshaped(tensor, found.shape)
@@ -87,7 +95,8 @@ class _Chain:
     def reader(self, name: str, *op_types: str) -> Node:
         """Return the only reader of a value where it is of one of these kinds."""
         readers = self.planner.consumers[name]
-        if len(readers) != 1 or name in self.planner.graph_outputs or readers[0].op_type not in op_types:
+        output = name in self.planner.graph_outputs and name not in self.planner.grown
+        if len(readers) != 1 or output or readers[0].op_type not in op_types:
             raise _Mismatch
         if readers[0] not in self.nodes:
             self.nodes.append(readers[0])
@@ -105,6 +114,17 @@ class _Chain:
         self.stored(node.inputs[1])
         if self.target_shape(self.planner, node, given) != expected:
             raise _Mismatch
+
+    def lengthened(self, name: str) -> tuple[str, int]:
+        """Return the cache behind these rows, grown by them, and the number of its buffer."""
+        cache = self.planner.cache
+        assert cache is not None
+        step = self.reader(name, "Concat")
+        before = self.planner.values.get(step.inputs[0])
+        if not isinstance(before, Cached) or step.outputs[0] != cache.outputs[step.inputs[0]]:
+            raise _Mismatch
+        self.planner.grown.add(step.outputs[0])
+        return step.outputs[0], before.buffer
 
 
 def _match(chain: _Chain, first: Node, given: Shape) -> _Attention | None:
@@ -127,7 +147,14 @@ def _walk(chain: _Chain, first: Node, given: Shape) -> _Attention:
         raise _Mismatch
     by_head, stacked = (1, heads, tokens, size), (1, kv_heads, heads // kv_heads * tokens, size)
     scores, scale = _scores(chain, split.outputs[0], by_head, stacked)
-    turned = chain.reader(split.outputs[1], "Transpose")
+    key, value, past = split.outputs[1], split.outputs[2], 0
+    buffers: tuple[int, ...] = ()
+    if chain.planner.cache is not None and chain.planner.past is not None:
+        if chain.planner.most_tokens == 0:
+            raise _Mismatch
+        (key, first_buffer), (value, second_buffer) = chain.lengthened(key), chain.lengthened(value)
+        buffers, past = (first_buffer, second_buffer), chain.planner.past
+    turned = chain.reader(key, "Transpose")
     if tuple(turned.get("perm", ())) != _TURNED or scores.inputs[1] != turned.outputs[0]:
         raise _Mismatch
     if chain.reader(turned.outputs[0], "MatMul") is not scores:
@@ -135,12 +162,12 @@ def _walk(chain: _Chain, first: Node, given: Shape) -> _Attention:
     step = chain.reader(scores.outputs[0], "Softmax", "Add")
     causal = step.op_type == "Add"
     if causal:
-        _check_causal(chain.stored(step.inputs[1]), tokens, heads == kv_heads)
+        _check_causal(chain.stored(step.inputs[1]), tokens, past, heads // kv_heads)
         step = chain.reader(step.outputs[0], "Softmax")
-    if int(step.get("axis", -1)) not in (-1, 3):
+    if int(step.get("axis", -1)) not in (-1, 3) or (buffers and not causal):
         raise _Mismatch
     mixed = chain.reader(step.outputs[0], "MatMul")
-    if mixed.inputs[0] != step.outputs[0] or chain.reader(split.outputs[2], "MatMul") is not mixed:
+    if mixed.inputs[0] != step.outputs[0] or chain.reader(value, "MatMul") is not mixed:
         raise _Mismatch
     step = chain.reader(mixed.outputs[0], "Reshape", "Transpose")
     if step.op_type == "Reshape":
@@ -151,15 +178,16 @@ def _walk(chain: _Chain, first: Node, given: Shape) -> _Attention:
     last = chain.reader(step.outputs[0], "Reshape")
     chain.stored(last.inputs[1])
     shape = chain.target_shape(chain.planner, last, (1, tokens, heads, size))
-    return _Attention(tuple(chain.nodes), last.outputs[0], shape, heads, kv_heads, scale, causal)
+    return _Attention(tuple(chain.nodes), last.outputs[0], shape, heads, kv_heads, scale, causal, buffers)
 
 
-def _check_causal(mask: NDArray[Any], tokens: int, plain: bool) -> None:
-    """Accept a mask that hides what stands behind a query and nothing else."""
-    if not plain or mask.size != tokens * tokens or mask.shape[-2:] != (tokens, tokens):
+def _check_causal(mask: NDArray[Any], tokens: int, past: int, group: int) -> None:
+    """Accept a mask that hides what stands behind a query and nothing else, once per query head of a group."""
+    rows, keys = group * tokens, past + tokens
+    if mask.size != rows * keys or mask.shape[-2:] != (rows, keys):
         raise _Mismatch
-    square = mask.reshape(tokens, tokens)
-    behind = np.triu(np.ones_like(square, dtype=bool), 1)
+    behind = np.tile(np.triu(np.ones((tokens, keys), dtype=bool), past + 1), (group, 1))
+    square = mask.reshape(rows, keys)
     if not (np.all(square[behind] <= _MASKED) and np.all(square[~behind] == 0)):
         raise _Mismatch
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import ModelFileError
-from nas.runtime.plan import conv, elementwise, shaping, tokens
+from nas.runtime.plan import conv, elementwise, int4, shaping, tokens
+from nas.runtime.plan.cache import Cache
 from nas.runtime.plan.planner import HANDLERS, Planner
 from nas.runtime.plan.program import Program
 
 if TYPE_CHECKING:
     import onnx
 
-MODULES = (conv, elementwise, shaping, tokens)
+MODULES = (conv, elementwise, int4, shaping, tokens)
 _TYPES = {1: "float32", 2: "uint8", 7: "int64", 9: "bool"}
 
 
@@ -72,8 +73,41 @@ def plan(path: Path, model: onnx.ModelProto, sizes: Mapping[str, int]) -> Progra
     Raises:
         ModelFileError: an operator or a form of one that is not known, by name.
     """
+    return _walked(path, model, sizes, None)[0]
+
+
+def plan_cached(path: Path, model: onnx.ModelProto, cache: Cache, tokens: int) -> tuple[bytes, int]:
+    """Return the binary program for a number of new tokens, whatever came before, and how many there may be in all.
+
+    Args:
+        path: as in :func:`plan`.
+        model: likewise.
+        cache: of its graph.
+        tokens: new ones.
+
+    Raises:
+        ModelFileError: as :func:`plan`; or an operator is not known that depends on the length of the cache.
+    """
+    planned = [_at_length(path, model, cache, tokens, 0)]
+    most = planned[0][1]
+    if tokens > most:
+        raise ModelFileError(f"{path}: it has no positions, or fewer than {tokens}; its cache cannot be planned.")
+    if other := min(2, most - tokens):
+        planned.append(_at_length(path, model, cache, tokens, other))
+    if planned[0] != planned[-1]:
+        raise ModelFileError(f"{path}: more than attention depends on the length of its cache.")
+    return planned[0]
+
+
+def _at_length(path: Path, model: onnx.ModelProto, cache: Cache, tokens: int, past: int) -> tuple[bytes, int]:
+    program, most_tokens = _walked(path, model, {cache.tokens: tokens, cache.past: past}, cache)
+    return program.to_bytes(), most_tokens
+
+
+def _walked(path: Path, model: onnx.ModelProto, sizes: Mapping[str, int], cache: Cache | None) -> tuple[Program, int]:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 20)
     try:
-        return Planner(path, model.graph, sizes, opset).run()
+        planner = Planner(path, model.graph, sizes, opset, cache)
+        return planner.run(), planner.most_tokens
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise ModelFileError(f"{path}: its graph is inconsistent: {type(error).__name__}: {error}") from error

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from nas.errors import ModelFileError
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
+from nas.runtime.plan.cache import Cache, lower_positions
 from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
-from nas.runtime.plan.values import Quantized, Real, Shape, Stored, Value
+from nas.runtime.plan.values import Cached, Quantized, Real, Shape, Stored, Value
 
 if TYPE_CHECKING:
     import onnx
@@ -68,12 +69,19 @@ class Planner:
         graph: to lower.
         sizes: concrete size of each free axis, by its name.
         opset: version of the standard operators.
+        cache: inputs that are caches, where they shall be planned as such.
     """
 
-    def __init__(self, path: Path, graph: onnx.GraphProto, sizes: Mapping[str, int], opset: int) -> None:
+    def __init__(
+        self, path: Path, graph: onnx.GraphProto, sizes: Mapping[str, int], opset: int, cache: Cache | None = None
+    ) -> None:
         from onnx import numpy_helper
 
-        self.path, self.opset = path, opset
+        self.path, self.opset, self.cache = path, opset, cache
+        self.past = None if cache is None else sizes[cache.past]
+        self.tokens = 0 if cache is None else sizes[cache.tokens]
+        self.most_tokens = 0
+        self.grown: set[str] = set()
         self.program = Program()
         self.values: dict[str, Value] = {}
         self.done: set[int] = set()
@@ -82,18 +90,28 @@ class Planner:
         for node in self.nodes:
             for name in node.inputs:
                 self.consumers[name].append(node)
+        self.producers = {name: node for node in self.nodes for name in node.outputs}
         self.graph_outputs = [value.name for value in graph.output]
         self._materialized: dict[tuple[Tensor | None, str, bytes], Tensor] = {}
         for tensor in graph.initializer:
             self.values[tensor.name] = Stored(numpy_helper.to_array(tensor, str(path.parent)))
         for value in graph.input:
-            if value.name not in self.values:
+            if cache is not None and self.past is not None and value.name in cache.shapes:
+                heads, size = cache.shapes[value.name]
+                self.values[value.name] = Cached(cache.buffer(value.name), (1, heads, self.past, size))
+            elif value.name not in self.values:
                 self._add_input(value, sizes)
 
     def run(self) -> Program:
         """Lower every node and return the program."""
+        # Exporters write a constant before its first reader; attention looks further ahead.
+        for node in self.nodes:
+            if node.op_type == "Constant" and self.fold(node):
+                self.done.add(id(node))
         for node in self.nodes:
             if id(node) in self.done:
+                continue
+            if node.op_type == "Slice" and lower_positions(self, node):
                 continue
             if all(isinstance(self.values.get(name), Stored) for name in node.inputs if name) and self.fold(node):
                 continue
@@ -102,6 +120,8 @@ class Planner:
                 raise self.refused(node, f"operator {node.op_type} is not known to the native runtime")
             handler(self, node)
         for name in self.graph_outputs:
+            if name in self.grown:
+                continue
             real = self.plain(self.real(name))
             tensor = real.tensor
             if any(tensor.owner is other.owner for other in self.program.inputs):
@@ -178,6 +198,8 @@ class Planner:
         if isinstance(value, Quantized):
             tensor = self.bytes_of(value, name)
             return Real(tensor, value.shape, value.nhwc)
+        if isinstance(value, Cached):
+            raise ModelFileError(f"{self.path}: '{name}' is a cache that something but attention reads.")
         source = value.source
         key = (source.tensor, "f32", value.values.tobytes())
         if key not in self._materialized:
@@ -247,6 +269,12 @@ class Planner:
         output = Tensor(dtype, tuple(int(size) for size in shape))
         self.program.ops.append(Op(kind, name, inputs, [output], constants or [], ints, floats))
         return output
+
+    def only_reader(self, name: str, op_type: str) -> Node | None:
+        """Return the only reader of a value where it is of this kind, else None."""
+        readers = self.consumers[name]
+        alone = len(readers) == 1 and name not in self.graph_outputs and readers[0].op_type == op_type
+        return readers[0] if alone else None
 
     def quantize_behind(self, name: str) -> Node | None:
         """Return the only consumer of a value where that is a QuantizeLinear per tensor, else None."""

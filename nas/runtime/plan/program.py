@@ -46,6 +46,11 @@ KINDS = {
     "concat": 21,
     "constant": 22,
     "attention_f32": 23,
+    "matmul_int4": 24,
+    "attention_cached": 25,
+    "rows_at": 26,
+    "gather_s8": 27,
+    "gather_int4": 28,
 }
 BINARIES = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3}
 UNARIES = {

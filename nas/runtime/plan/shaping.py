@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.errors import ModelFileError
 from nas.runtime.plan.attention import lower_attention
+from nas.runtime.plan.embedding import lower_byte_rows
 from nas.runtime.plan.planner import Node, Planner, handles
 from nas.runtime.plan.program import Constant, Tensor
-from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, Value
+from nas.runtime.plan.values import Cached, Curve, Quantized, Real, Shape, Stored, Value
 
 
 @handles("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
@@ -75,6 +77,8 @@ def reshaped(planner: Planner, value: Value, shape: Shape) -> Value:
         source = reshaped(planner, value.source, shape)
         assert isinstance(source, Quantized)
         return value.viewed(source)
+    if isinstance(value, Cached):
+        raise ModelFileError(f"{planner.path}: a cache that something but attention reads.")
     plain = planner.plain(Real(value.tensor, value.shape, value.nhwc))
     tensor = planner.reshaped(plain.tensor, shape)
     if isinstance(value, Quantized):
@@ -147,6 +151,12 @@ def lower_gather(planner: Planner, node: Node) -> None:
     indices = planner.real(node.inputs[1])
     if table is None or table.array.ndim != 2 or int(node.get("axis", 0)) != 0 or indices.tensor.dtype != "i64":
         raise planner.refused(node, "expected rows of a stored table, chosen by 64-bit integers")
+    if table.array.dtype == np.int8 and table.scale is None:
+        if not lower_byte_rows(planner, node, table, indices):
+            raise planner.refused(
+                node, "8-bit rows; expected Cast to float and a product with one scale per row behind it"
+            )
+        return
     shape = (*indices.shape, table.array.shape[1])
     constants = [Constant("f32", table.floats())]
     tensor = planner.emit("gather", node.name, [indices.tensor], "f32", shape, constants, ints=table.array.shape)

@@ -103,9 +103,22 @@ class Curve:
         return replace(self, source=source)
 
 
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """An input that is a cache: what a program reads of it is its shape, and an attention its rows.
+
+    Args:
+        buffer: its number.
+        shape: (1, heads, past, size).
+    """
+
+    buffer: int
+    shape: Shape
+
+
 def dequantized(source: Quantized) -> Curve:
     """Return the floats of a quantized value."""
     return Curve(source, dequantize(source.bytes_by_byte, source.quant), exact=True)
 
 
-Value = Stored | Real | Quantized | Curve
+Value = Stored | Real | Quantized | Curve | Cached
