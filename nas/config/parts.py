@@ -26,6 +26,7 @@ from nas.measure.replay import Meter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace, StepLowering
 from nas.screen import Screen
+from nas.search.foresight import Foresight
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
 
@@ -94,6 +95,15 @@ class Parts:
         """Predicts before anything is built."""
         model: LatencyModel = instantiate(self.config["cost"]["model"])
         return model
+
+    @cached_property
+    def foresight(self) -> Foresight | None:
+        """The latency model that learns while the search runs, where ``cost=auto`` asks for one."""
+        node = self.config["cost"]
+        if node["mode"] != "auto":
+            return None
+        learner: LatencyModel = instantiate(node["learner"], start=self.latency_model)
+        return Foresight(learner, self.screen, float(node["least_gain"]))
 
     @cached_property
     def energy_model(self) -> EnergyModel | None:
@@ -212,20 +222,7 @@ class Parts:
         Raises:
             ConfigError: with what could be done.
         """
-        scored = not isinstance(self.accuracy, Trainer)
-        task = self.dataset.task
-        have = {"size_kib", "macs", "params", task.timings[0], "proxy_score" if scored else task.metric}
-        if not scored:
-            have.add(f"{task.metric}_fp32")
-        if isinstance(self.space, ExactCosts):
-            have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
-        if self.meter is not None:
-            have |= {"memory_kib", *task.timings}
-        elif isinstance(self.space, StepLowering):
-            have |= {*task.timings}
-        metered = self.meter is not None and self.meter.has_energy
-        if metered or self.energy_model is not None:
-            have.add("energy_mj")
+        have = self._available()
         for objective in self.objectives:
             if objective.metric == "energy_mj" and "energy_mj" not in have:
                 raise ConfigError(
@@ -243,10 +240,39 @@ class Parts:
             from nas.accuracy.supernet import sharing
 
             sharing(self.space)
+        self._check_auto()
         for objective in self.objectives:
             _check_range(objective)
-        Threshold(self.config.get("drop_worst", {}))
         self.halving  # noqa: B018 - refuses rungs that do not fit
+        self._check_dropped()
+        for name in self.screen.limits:
+            if name not in have:
+                raise ConfigError(
+                    f"limits.{name} cannot be held: nothing gives {name} in this search; "
+                    f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
+                )
+
+    def _available(self) -> set[str]:
+        """Return the metrics that something in this search gives a value for."""
+        scored = not isinstance(self.accuracy, Trainer)
+        task = self.dataset.task
+        have = {"size_kib", "macs", "params", task.timings[0], "proxy_score" if scored else task.metric}
+        if not scored:
+            have.add(f"{task.metric}_fp32")
+        if isinstance(self.space, ExactCosts):
+            have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
+        if self.meter is not None:
+            have |= {"memory_kib", *task.timings}
+        elif isinstance(self.space, StepLowering):
+            have |= {*task.timings}
+        metered = self.meter is not None and self.meter.has_energy
+        if metered or self.energy_model is not None:
+            have.add("energy_mj")
+        return have
+
+    def _check_dropped(self) -> None:
+        """Refuse a constraint on a score that no candidate has, or a share that is none."""
+        Threshold(self.config.get("drop_worst", {}))
         dropped = {name for name, share in self.config.get("drop_worst", {}).items() if share is not None}
         missing = sorted(dropped - set(self.proxies))
         if missing:
@@ -254,12 +280,20 @@ class Parts:
                 f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="
                 f"[{','.join([*self.config['proxies'], *missing])}]"
             )
-        for name in self.screen.limits:
-            if name not in have:
-                raise ConfigError(
-                    f"limits.{name} cannot be held: nothing gives {name} in this search; "
-                    f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
-                )
+
+    def _check_auto(self) -> None:
+        """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
+        if self.config["cost"]["mode"] != "auto":
+            return
+        measured = {"memory_kib", *self.dataset.task.timings} - {"latency_ms"}
+        if self.energy_model is None:
+            measured.add("energy_mj")
+        wanted = {objective.metric for objective in self.objectives} | set(self.screen.limits)
+        if beyond := sorted(measured & wanted):
+            raise ConfigError(
+                f"cost=auto predicts latency_ms alone, but {', '.join(beyond)} can only be measured here; "
+                "choose cost=measured, or drop it from objective= and limits."
+            )
 
 
 def _check_range(objective: Objective) -> None:

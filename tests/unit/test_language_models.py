@@ -223,7 +223,7 @@ def test_what_a_language_model_lacks_is_refused_before_anything_is_spent(dataset
         parts().check_sources()
     parts("objective=perplexity_token_first_cache", "limits.token_ms=3").check_sources()
     parts("objective=perplexity_token_first_cache", "cost=predicted").check_sources()
-    with pytest.raises(ConfigError, match="limits.memory_kib cannot be held"):
+    with pytest.raises(ConfigError, match=r"limits\.memory_kib cannot be held"):
         parts("objective=perplexity_token", "cost=predicted", "limits.memory_kib=3").check_sources()
 
 
