@@ -76,7 +76,10 @@ class TestConvNetTwoSmallStages(TestConvNet):
 class TestDecoder(_Spaces):
     space_class = Decoder
     task = Task("language_model", channels=0, classes=70, vocabulary=70)
-    arguments: ClassVar = {"contexts": [10, 12], "prompt": 8, "depths": [1, 2, 3], "widths": [32, 48]}
+    arguments: ClassVar = {
+        **{"contexts": [10, 12], "prompt": 8, "depths": [1, 2, 3], "widths": [32, 48]},
+        "precisions": ["fp32", "int8", "int4"],
+    }
     bad: ClassVar = {"kv_heads": 4, "heads": 2}
     architectures = 4
     small: ClassVar = {
@@ -96,7 +99,7 @@ class TestDecoder(_Spaces):
 class TestTransformerOnTokens(_Spaces):
     space_class = Transformer
     task = Task("text_classification", channels=0, classes=10, vocabulary=90)
-    arguments: ClassVar = {"lengths": [6, 11], "kv_heads": [1, 2, 4]}
+    arguments: ClassVar = {"lengths": [6, 11], "kv_heads": [1, 2, 4], "precisions": ["int8", "int4"]}
     bad: ClassVar = {"kv_heads": 4, "heads": 2}
     small: ClassVar = {
         "lengths": [6, 11],

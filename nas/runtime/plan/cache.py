@@ -12,15 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nas.runtime.plan.program import Constant
-from nas.runtime.plan.values import Real, Stored
-
 if TYPE_CHECKING:
     import onnx
-
-    from nas.runtime.plan.planner import Node, Planner
 
 
 @dataclass(frozen=True)
@@ -78,28 +71,3 @@ def find_cache(graph: onnx.GraphProto) -> Cache | None:
 def _lengthens(node: onnx.NodeProto, name: str) -> bool:
     axis = next((item.i for item in node.attribute if item.name == "axis"), 0)
     return node.op_type == "Concat" and len(node.input) == 2 and node.input[0] == name and axis in (2, -2)
-
-
-def lower_positions(planner: Planner, node: Node) -> bool:
-    """Emit the rows of a table that belong to the new tokens, where a Slice takes these; False where it does not."""
-    table = planner.values.get(node.inputs[0])
-    bounds = [planner.values.get(name) for name in node.inputs[1:5]]
-    if planner.past is None or len(bounds) < 3 or not isinstance(table, Stored) or table.array.ndim != 2:
-        return False
-    known = [value.array.reshape(-1).tolist() if isinstance(value, Stored) else [] for value in bounds]
-    start, end, axis, step = (*known, [1])[:4]
-    first, last = planner.past, planner.past + planner.tokens
-    if (
-        table.scale is not None
-        or table.array.dtype != np.float32
-        or (start, end, axis, step) != ([first], [last], [0], [1])
-    ):
-        return False
-    rows, width = table.array.shape
-    if last > rows:
-        raise planner.refused(node, f"positions up to {last} of a table of {rows}; expected fewer tokens")
-    planner.most_tokens = min(planner.most_tokens or rows, rows)
-    shape = (planner.tokens, width)
-    tensor = planner.emit("rows_at", node.name, [], "f32", shape, [Constant("f32", table.array)], ints=(rows,))
-    planner.values[node.outputs[0]] = Real(tensor, shape)
-    return True

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nas.errors import ModelFileError
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
-from nas.runtime.plan.cache import Cache, lower_positions
+from nas.runtime.plan.cache import Cache
 from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
 from nas.runtime.plan.values import Cached, Quantized, Real, Shape, Stored, Value
 
@@ -111,7 +111,7 @@ class Planner:
         for node in self.nodes:
             if id(node) in self.done:
                 continue
-            if node.op_type == "Slice" and lower_positions(self, node):
+            if node.op_type == "Slice" and self.lower_positions(node):
                 continue
             if all(isinstance(self.values.get(name), Stored) for name in node.inputs if name) and self.fold(node):
                 continue
@@ -158,6 +158,24 @@ class Planner:
             raise self.refused(node, f"its constant inputs could not be evaluated: {error}") from error
         for name, result in zip(node.outputs, results, strict=False):
             self.values[name] = Stored(np.asarray(result))
+        return True
+
+    def lower_positions(self, node: Node) -> bool:
+        """Emit the rows of a stored table that belong to the new tokens; False where a Slice takes something else."""
+        table = self.values.get(node.inputs[0])
+        bounds = [self.values.get(name) for name in node.inputs[1:5]]
+        if self.past is None or not isinstance(table, Stored) or (table.array.ndim, table.array.dtype) != (2, "f4"):
+            return False
+        known = [value.array.reshape(-1).tolist() if isinstance(value, Stored) else [] for value in bounds]
+        last, rows = self.past + self.tokens, table.array.shape[0]
+        if known[:3] != [[self.past], [last], [0]] or known[3:] not in ([], [[1]]):
+            return False
+        if last > rows:
+            raise self.refused(node, f"positions up to {last} of a table of {rows}; expected fewer tokens")
+        self.most_tokens = min(self.most_tokens or rows, rows)
+        shape = (self.tokens, table.array.shape[1])
+        tensor = self.emit("rows_at", node.name, [], "f32", shape, [Constant("f32", table.array)], ints=(rows,))
+        self.values[node.outputs[0]] = Real(tensor, shape)
         return True
 
     def value(self, node: Node, index: int) -> Value:
