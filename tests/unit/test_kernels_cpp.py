@@ -71,6 +71,16 @@ def test_every_kernel_equals_the_reference() -> None:
         _assert_kernels(_ran([str(program)], forced=level), {level})
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the target is for x86_64")
+def test_no_kernel_reads_or_writes_beyond_its_buffers() -> None:
+    program = REPOSITORY / "build" / "kernels-test-sanitized"
+    if os.environ.get("CI") == "true":
+        _built(program.name)
+    if not program.is_file():
+        pytest.skip("make kernels-test-sanitized builds it in a minute or two; CI=true builds it here")
+    _assert_kernels(_ran([str(program)]), set(_kernels.available_isas()))
+
+
 @pytest.mark.parametrize("processor", ARM_PROCESSORS)
 def test_every_arm_kernel_equals_the_reference(processor: str) -> None:
     for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64"):
