@@ -29,7 +29,7 @@ PICOJOULES_PER_MAC: Mapping[Precision, float] = {
 PICOJOULES_PER_DRAM_BYTE = 1950 / 8
 
 # Ops that only rename or view their input; runtimes make nothing of them.
-_FREE_KINDS = frozenset({"identity", "dropout", "flatten", "reshape", "squeeze", "unsqueeze", "constant"})
+FREE_KINDS = frozenset({"identity", "dropout", "flatten", "reshape", "squeeze", "unsqueeze", "constant"})
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Roofline:
 
 
 def _op_cost(op: Op, peaks: Peaks, threads: int, factor: float) -> OpCost:
-    if op.kind in _FREE_KINDS:
+    if op.kind in FREE_KINDS:
         return OpCost(op.name, op.kind, 0.0, 0.0, 0.0, "overhead")
     # Giga per second is million per millisecond. int4 weights are widened to int8 before they are multiplied. Cores add
     # up in arithmetic; one core's bandwidth is taken as the machine's, which is on the safe side.

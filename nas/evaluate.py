@@ -6,19 +6,21 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture, Precision
 from nas.data import Dataset, Encoding
+from nas.doubt import LATENCY, Guess, why_measure
 from nas.errors import CandidateError, ConfigError
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
+from nas.progress import InfeasibleError, Progress
 from nas.protocols import CostMeter, DeviceGate, EnergyModel, Runtime
 from nas.screen import NEEDS_NO_TRAINING, TIMED, Screen
 
@@ -30,42 +32,6 @@ def fidelity_key(dataset: Dataset, recipe_key: str, seed: int, calibration_image
     """Return a 12-digit hash of everything that an accuracy depends on besides the architecture."""
     recipe = [dataset.fingerprint, recipe_key, seed, calibration_images]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
-
-
-@dataclass
-class _Progress:
-    """What is known so far of the candidate under evaluation."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    provenance: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def note(self, metric: str, number: Measurement | Estimate) -> None:
-        """Keep a cost with its provenance."""
-        self.values[metric] = number.value
-        self.provenance[metric] = number.to_dict()
-
-    def compute(self, metric: str, value: float, how: str) -> None:
-        """Keep a value that was computed here."""
-        if math.isnan(value):
-            raise CandidateError("nan", f"{metric} is NaN ({how})")
-        self.values[metric] = value
-        self.provenance[metric] = {"provenance": "computed", "how": how}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the wall-clock seconds of the block to a phase."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
-
-
-class _InfeasibleError(Exception):
-    def __init__(self, violations: Mapping[str, float], reason: str) -> None:
-        super().__init__(reason)
-        self.violations = violations
 
 
 @dataclass
@@ -114,6 +80,7 @@ class Evaluator:
         rung: int | None = None,
         known: Evaluation | None = None,
         least: Mapping[str, float] | None = None,
+        guess: Guess | None = None,
     ) -> Evaluation:
         """Take a candidate through all phases.
 
@@ -122,19 +89,21 @@ class Evaluator:
             rung: index into ``rungs``, at which its training stops; None, or beyond them, trains to the end.
             known: what the rung below gave; its screening and scores are not made again.
             least: zero-cost score, such as ``proxy_naswot``, to the least value that is trained.
+            guess: of the latency, which then is measured only where that could change the front or what is feasible;
+                None measures always.
 
         Raises:
             CandidateError: it failed; what it wrote so far stays in its folder.
         """
-        progress = _Progress()
+        progress = Progress()
         if known is not None:
-            progress = _Progress(dict(known.values), dict(known.provenance), dict(known.seconds))
+            progress = Progress(dict(known.values), dict(known.provenance), dict(known.seconds))
         target = self.folder / "models" / architecture.id
         target.mkdir(parents=True, exist_ok=True)
         state, reason, violations = State.COMPLETE, "", dict[str, float]()
         try:
-            self._phases(architecture, target, progress, rung, known is None, least or {})
-        except _InfeasibleError as refusal:
+            self._phases(architecture, target, progress, rung, known is None, least or {}, guess)
+        except InfeasibleError as refusal:
             state, reason, violations = State.INFEASIBLE, str(refusal), dict(refusal.violations)
         return Evaluation(
             architecture=architecture,
@@ -153,10 +122,11 @@ class Evaluator:
         self,
         architecture: Architecture,
         target: Path,
-        progress: _Progress,
+        progress: Progress,
         rung: int | None,
         first: bool,
         least: Mapping[str, float],
+        guess: Guess | None,
     ) -> None:
         from nas.accuracy.weights import save_weights  # torch is imported by workers only
 
@@ -167,7 +137,9 @@ class Evaluator:
         if first:
             for metric, estimate in self.screen.costs(architecture).items():
                 progress.note(metric, estimate)
-            self._check_untrained(module, architecture, target, preprocessing, progress)
+            if guess is not None:
+                progress.note("predicted_latency_ms", guess.estimate)
+            self._check_untrained(module, architecture, target, preprocessing, progress, guess)
             self._score_proxies(module, graph, preprocessing, progress)
             self._drop(least, progress)
         if isinstance(self.accuracy, Trainer):
@@ -184,18 +156,24 @@ class Evaluator:
             score = progress.values[f"proxy_{self.accuracy.proxy}"]
             progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
         progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
+        if self.energy_model is not None:
+            progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
         # Between the first rung and the top the time of the first holds: it does not depend on the weights' values.
-        if first or rung is None or rung >= len(self.rungs):
+        top = rung is None or rung >= len(self.rungs)
+        if guess is not None:
+            self._take_doubtful_costs(target / "model.onnx", progress, guess, top)
+        elif first or top:
             self._take_costs(target / "model.onnx", architecture, graph, progress)
+        self._check_objectives(progress)
         self._hold_bounds(progress)
 
     @staticmethod
-    def _drop(least: Mapping[str, float], progress: _Progress) -> None:
+    def _drop(least: Mapping[str, float], progress: Progress) -> None:
         """Refuse to train what scores below the least; a score that could not be had refuses nothing."""
         for name, bound in least.items():
             score = progress.values.get(name)
             if score is not None and score < bound:
-                raise _InfeasibleError(
+                raise InfeasibleError(
                     {name: bound - score},
                     f"not trained: {name} {score:.4g} is among the worst so far (below {bound:.4g})",
                 )
@@ -216,7 +194,7 @@ class Evaluator:
         module: nn.Module,
         architecture: Architecture,
         preprocessing: Encoding,
-        progress: _Progress,
+        progress: Progress,
         target: Path,
         rung: int | None,
     ) -> None:
@@ -246,7 +224,8 @@ class Evaluator:
         architecture: Architecture,
         target: Path,
         preprocessing: Encoding,
-        progress: _Progress,
+        progress: Progress,
+        guess: Guess | None,
     ) -> None:
         """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
         bounds = {name: bound for name, bound in self.screen.bounds.items() if name in NEEDS_NO_TRAINING}
@@ -258,8 +237,7 @@ class Evaluator:
                 self._export(module, architecture, target, preprocessing)
             size = (target / "model.onnx").stat().st_size / 1024
             costs["size_kib"] = Estimate(size, 0.0, "KiB", "file size", self.screen.device.name, "computed")
-            if self.meter is not None and bounds.keys() & {*TIMED, "memory_kib"}:
-                costs.update(self.meter.measure(target / "model.onnx"))
+            costs |= self._untrained_times(target / "model.onnx", bounds, progress, guess)
         violated = {}
         for name, bound in bounds.items():
             cost = costs.get(name)
@@ -269,9 +247,30 @@ class Evaluator:
                 progress.note(name, cost)
                 violated[name] = cost.value - bound
         if violated:
-            raise _InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
+            raise InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
 
-    def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: _Progress) -> None:
+    def _untrained_times(
+        self, model: Path, bounds: Mapping[str, float], progress: Progress, guess: Guess | None
+    ) -> Mapping[str, Measurement | Estimate]:
+        """Return what the bounds on time and memory are held against; with a guess only what is in doubt."""
+        if self.meter is None or not bounds.keys() & {*TIMED, "memory_kib"}:
+            return {}
+        if guess is None:
+            return self.meter.measure(model)
+        bound = bounds.get(LATENCY)
+        if guess.exceeds(bound):
+            assert bound is not None
+            progress.note(LATENCY, guess.estimate)
+            violated = {LATENCY: guess.estimate.mean - bound}
+            raise InfeasibleError(violated, f"as predicted, with its whole interval, {self.screen.explain(violated)}")
+        if not guess.doubts_bound(bound):
+            return {}
+        readings = self._readings(model)
+        for metric, reading in readings.items():
+            progress.note(metric, reading)
+        return readings
+
+    def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: Progress) -> None:
         names = list(self.proxies)
         if not isinstance(self.accuracy, Trainer) and self.accuracy.proxy not in names:
             names.append(self.accuracy.proxy)
@@ -311,16 +310,37 @@ class Evaluator:
 
         return score_split(self.runtime.load(model, threads=1), self.dataset, split, preprocessing)
 
-    def _take_costs(self, model: Path, architecture: Architecture, graph: Graph, progress: _Progress) -> None:
+    def _take_costs(self, model: Path, architecture: Architecture, graph: Graph, progress: Progress) -> None:
         with progress.phase("measure"):
             if self.meter is not None:
-                for metric, measurement in self.meter.measure(model).items():
+                for metric, measurement in self._readings(model).items():
                     progress.note(metric, measurement)
             else:
                 for metric, estimate in self.screen.timings(architecture, graph).items():
                     progress.note(metric, estimate)
-            if self.energy_model is not None:
-                progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
+
+    def _take_doubtful_costs(self, model: Path, progress: Progress, guess: Guess, top: bool) -> None:
+        """Measure only what could change the front or what is feasible; below the top the estimate does."""
+        if progress.is_measured(LATENCY):
+            return
+        for metric in (LATENCY, "predicted_latency_ms"):
+            progress.note(metric, guess.estimate)
+        bound = self.screen.bounds.get(LATENCY)
+        reason = why_measure(guess, progress.values, self.screen.objectives, bound) if top else ""
+        if not reason:
+            return
+        print(f"{model.parent.name} is measured: {reason}", flush=True)
+        with progress.phase("measure"):
+            for metric, reading in self._readings(model).items():
+                progress.note(metric, reading)
+
+    def _readings(self, model: Path) -> Mapping[str, Measurement]:
+        """Return what the meter reads; an energy that is asked for as an estimate stays one."""
+        assert self.meter is not None
+        readings = self.meter.measure(model)
+        return {name: reading for name, reading in readings.items() if name != "energy_mj" or self.energy_model is None}
+
+    def _check_objectives(self, progress: Progress) -> None:
         for objective in self.screen.objectives:
             if objective.metric not in progress.values:
                 raise ConfigError(
@@ -328,7 +348,7 @@ class Evaluator:
                     f"have {', '.join(sorted(progress.values))}"
                 )
 
-    def _hold_bounds(self, progress: _Progress) -> None:
+    def _hold_bounds(self, progress: Progress) -> None:
         violated = {
             name: progress.values[name] - bound
             for name, bound in self.screen.bounds.items()
@@ -338,19 +358,20 @@ class Evaluator:
             if objective.direction == "maximize" and objective.violation(progress.values[objective.metric]) > 0:
                 violated[objective.metric] = objective.violation(progress.values[objective.metric])
         if violated:
-            raise _InfeasibleError(violated, self.screen.explain(violated))
+            raise InfeasibleError(violated, self.screen.explain(violated))
 
 
 def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Return the job that executors run: an architecture's dictionary in, an evaluation's out."""
 
     def job(payload: Mapping[str, Any]) -> dict[str, Any]:
-        known = payload.get("known")
+        known, guess = payload.get("known"), payload.get("guess")
         return evaluator.evaluate(
             Architecture.from_dict(payload["architecture"]),
             payload.get("rung"),
             Evaluation.from_dict(known) if known else None,
             payload.get("least"),
+            Guess.from_dict(guess) if guess else None,
         ).to_dict()
 
     return job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,3 +46,17 @@ class Objective:
     def loss(self, values: Mapping[str, Any]) -> float:
         """Return the metric of ``values`` as a loss."""
         return self.sign * float(values[self.metric])
+
+
+def reference_box(objectives: Sequence[Objective]) -> tuple[list[float], float] | None:
+    """Return the hypervolume's reference point as losses and the volume of its box, or None where a reference lacks.
+
+    For a maximised metric the box reaches from the reference to 1, for a cost from 0 to the reference.
+    """
+    corner, volume = [], 1.0
+    for objective in objectives:
+        if objective.reference is None:
+            return None
+        corner.append(objective.sign * objective.reference)
+        volume *= objective.reference if objective.direction == "minimize" else 1.0 - objective.reference
+    return corner, volume

@@ -144,6 +144,8 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
     console.print(f"\nFront of {report.study}: {len(report.front)} members{volume}", style="bold", highlight=False)
     console.print(front_table(report.front, report.objectives, report.shipped, report.baselines))
     print_lines = [f"trials: {counts} in {_clock(report.elapsed_s)}" + (f"; {report.ended}" if report.ended else "")]
+    if report.agreement is not None:
+        print_lines.append(f"latencies: {report.agreement.sentence}")
     print_lines += [f"note: {note}" for note in report.notes]
     print_lines.append(f"rule {report.rule}: {report.reason}")
     if report.export is not None:

@@ -224,6 +224,7 @@ def _driver(
         observers=(*observers, _Feeder(tracker, store, folder)),
         halving=parts.halving,
         threshold=Threshold(config.get("drop_worst", {})),
+        foresight=parts.foresight,
     )
     return driver, executor, mirror
 
@@ -272,7 +273,7 @@ def _settle(parts: Parts, store: StudyStore) -> list[str]:
         return []
     try:
         notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
-        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives)]
+        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives, parts.foresight)]
     except (ModelFileError, CandidateError, MeasurementError) as error:
         return [f"the front was not timed again ({error}); latencies are those of the search"]
 

@@ -26,6 +26,7 @@ from nas.measure.replay import Meter
 from nas.objective import Objective
 from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace, StepLowering
 from nas.screen import Screen
+from nas.search.foresight import Foresight
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
 
@@ -94,6 +95,15 @@ class Parts:
         """Predicts before anything is built."""
         model: LatencyModel = instantiate(self.config["cost"]["model"])
         return model
+
+    @cached_property
+    def foresight(self) -> Foresight | None:
+        """The latency model that learns while the search runs, where ``cost=auto`` asks for one."""
+        node = self.config["cost"]
+        if node["mode"] != "auto":
+            return None
+        learner: LatencyModel = instantiate(node["learner"], start=self.latency_model)
+        return Foresight(learner, self.screen, float(node["least_gain"]))
 
     @cached_property
     def energy_model(self) -> EnergyModel | None:
@@ -243,6 +253,7 @@ class Parts:
             from nas.accuracy.supernet import sharing
 
             sharing(self.space)
+        self._check_auto()
         for objective in self.objectives:
             _check_range(objective)
         Threshold(self.config.get("drop_worst", {}))
@@ -260,6 +271,20 @@ class Parts:
                     f"limits.{name} cannot be held: nothing gives {name} in this search; "
                     f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
                 )
+
+    def _check_auto(self) -> None:
+        """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
+        if self.config["cost"]["mode"] != "auto":
+            return
+        measured = {"memory_kib", *self.dataset.task.timings} - {"latency_ms"}
+        if self.energy_model is None:
+            measured.add("energy_mj")
+        wanted = {objective.metric for objective in self.objectives} | set(self.screen.limits)
+        if beyond := sorted(measured & wanted):
+            raise ConfigError(
+                f"cost=auto predicts latency_ms alone, but {', '.join(beyond)} can only be measured here; "
+                "choose cost=measured, or drop it from objective= and limits."
+            )
 
 
 def _check_range(objective: Objective) -> None:

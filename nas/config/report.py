@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.agreement import Agreement
 from nas.config.study import find_study
 from nas.errors import StoreError
 from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
 from nas.protocols import ShippedModel
 from nas.search.front import Members, baselines_of, complete, eligible, front_of, hypervolume_of, study_objectives
+from nas.search.readings import agreement_of, measurements
 from nas.search.rules import check_rule, pick
 from nas.store import StudyStore
 
@@ -40,6 +42,8 @@ class SearchReport:
         notes: sentences, such as pairs within noise.
         tracking: how to open the tracking page, or what is left.
         baselines: ready models that were put beside the candidates.
+        measurements: step (``search``, ``drift``, ``settle``) to the number of latencies measured.
+        agreement: of predictions and measurements, where the search made do with predictions (cost=auto).
     """
 
     study: str
@@ -59,6 +63,8 @@ class SearchReport:
     notes: Sequence[str]
     tracking: str
     baselines: tuple[Baseline, ...] = ()
+    measurements: Mapping[str, int] = field(default_factory=dict)
+    agreement: Agreement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready object that ``output=json`` prints on the last line."""
@@ -84,6 +90,8 @@ class SearchReport:
             "elapsed_s": round(self.elapsed_s, 1),
             "notes": list(self.notes),
             "baselines": [item.to_dict() for item in self.baselines],
+            "measurements": dict(self.measurements),
+            "prediction": self.agreement.to_dict() if self.agreement else None,
         }
 
 
@@ -121,6 +129,8 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
         notes=store.get("within_noise", []),
         tracking="",
         baselines=baselines_of(store),
+        measurements=measurements(store),
+        agreement=agreement_of(store),
     )
 
 
@@ -155,6 +165,8 @@ def report_of(
         notes=notes,
         tracking=tracking,
         baselines=baselines_of(store),
+        measurements=measurements(store),
+        agreement=agreement_of(store),
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.agreement import Agreement
 from nas.protocols import OperatorTime, SearchSnapshot
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["operator_chart", "pareto_figure", "pareto_html", "pareto_png"]
+__all__ = ["operator_chart", "pareto_figure", "pareto_html", "pareto_png", "prediction_chart"]
 
 
 def pareto_figure(snapshot: SearchSnapshot) -> Figure:
@@ -40,3 +41,10 @@ def operator_chart(operators: Sequence[OperatorTime], path: Path, title: str = "
     from nas.plots import operators as chart
 
     chart.operator_chart(operators, path, title)
+
+
+def prediction_chart(found: Agreement, path: Path, study: str) -> None:
+    """Write predicted and measured latencies as ``.png`` or ``.html``; see :mod:`nas.plots.predictions`."""
+    from nas.plots import predictions
+
+    predictions.prediction_chart(found, path, study)

@@ -6,7 +6,6 @@ afterwards and rebuilt from the store. So a kill at any moment loses only what w
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,9 +21,11 @@ from nas.objective import Objective
 from nas.protocols import Executor, Outcome
 from nas.screen import Screen
 from nas.search.ask_tell import AskTell, OptunaMirror
+from nas.search.foresight import Foresight
 from nas.search.front import Members, front_of, hypervolume_of, with_settled
 from nas.search.halving import Climber, Halving, Ladder
 from nas.search.status import Observer, SearchLimits, SearchStatus
+from nas.search.told import counts, objective_values, told_constraints, told_state
 from nas.search.worst import Threshold
 from nas.store import StudyStore, TrialRecord
 from nas.suggest import RandomSuggester
@@ -50,6 +51,7 @@ class Driver:
         observers: displays and trackers.
         halving: how populations are thinned; None trains every candidate to the end.
         threshold: zero-cost scores below which a candidate is not trained, or None.
+        foresight: predicts latencies so that not all have to be measured, or None.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Driver:
         observers: tuple[Observer, ...] = (),
         halving: Halving | None = None,
         threshold: Threshold | None = None,
+        foresight: Foresight | None = None,
     ) -> None:
         self._study, self._screen, self._objectives = study, screen, objectives
         self._key_of, self._store, self._executor, self._limits = key_of, store, executor, limits
@@ -79,13 +82,14 @@ class Driver:
         self._ladder = Ladder(halving or Halving(), objectives)
         self._threshold = threshold or Threshold({})
         self._over = False
+        self._foresight = foresight
         settled = store.get("settled", {})
         self._members: Members = [
             (record.number, with_settled(record.evaluation, settled.get(str(record.number))))
             for record in self._records
             if record.evaluation is not None and record.state == State.COMPLETE
         ]
-        self._evaluated = sum(_counts(record.evaluation) for record in self._records if record.state != "duplicate")
+        self._evaluated = sum(counts(record.evaluation) for record in self._records if record.state != "duplicate")
         self._earlier_s = float(store.get("elapsed_s", 0.0))
         self._start = time.monotonic()
         self._recent: Members = []
@@ -93,6 +97,9 @@ class Driver:
         for record in self._records:
             if record.state != "duplicate" and record.evaluation is not None:
                 self._threshold.note(record.evaluation.values)
+        if foresight is not None:
+            foresight.learn(record.evaluation for record in self._records if record.evaluation is not None)
+            foresight.learn(evaluation for _, evaluation in self._members)
         self._take_up()
 
     @property
@@ -159,6 +166,8 @@ class Driver:
         least = self._threshold.least() if climber.rung == 0 else {}
         if least:
             payload["least"] = least
+        if self._foresight is not None:
+            payload["guess"] = self._foresight.guess(climber.architecture, self._members).to_dict()
         climber.started = time.monotonic()
         self._running[self._executor.submit(payload)] = climber
 
@@ -290,7 +299,9 @@ class Driver:
         self._keep_ladder()
 
     def _record(self, climber: Climber, evaluation: Evaluation) -> None:
-        self._evaluated += _counts(evaluation)
+        self._evaluated += counts(evaluation)
+        if self._foresight is not None:
+            self._foresight.learn([evaluation])
         state, constraints, reason = evaluation.state, evaluation.constraints, evaluation.reason
         number = self._acknowledge(climber.trial, state, evaluation, constraints, reason)
         if state is State.COMPLETE:
@@ -333,7 +344,7 @@ class Driver:
         reason: str,
         duplicate_of: int | None = None,
     ) -> int:
-        values = self._objective_values(evaluation)
+        values = objective_values(evaluation, self._objectives)
         attributes: dict[str, object] = {"state": str(state)}
         if reason:
             attributes["reason"] = reason[:1000]
@@ -341,8 +352,8 @@ class Driver:
             attributes["architecture"] = evaluation.architecture.id
         if duplicate_of is not None:
             attributes["duplicate_of"] = duplicate_of
-        told = self._told_state(state, values)
-        frozen = self._ask_tell.tell(trial, told, values, self._constraints(evaluation, constraints), attributes)
+        held = told_constraints(evaluation, constraints, self._screen, self._objectives)
+        frozen = self._ask_tell.tell(trial, told_state(state, values), values, held, attributes)
         recorded = "duplicate" if duplicate_of is not None else str(state)
         facts = {"elapsed_s": self.elapsed_s}
         number = self._store.add_trial(recorded, evaluation, frozen, duplicate_of, facts)
@@ -350,29 +361,6 @@ class Driver:
             self._records.append(TrialRecord(number, recorded, evaluation, duplicate_of, frozen))
             self._mirror.sync(self._records)
         return number
-
-    def _objective_values(self, evaluation: Evaluation | None) -> list[float] | None:
-        if evaluation is None:
-            return None
-        values = [evaluation.values.get(objective.metric, math.nan) for objective in self._objectives]
-        return values if all(math.isfinite(value) for value in values) else None
-
-    @staticmethod
-    def _told_state(state: State, values: list[float] | None) -> TrialState:
-        if state is State.FAILED:
-            return TrialState.FAIL
-        if state is State.PRUNED:
-            return TrialState.PRUNED
-        return TrialState.COMPLETE if values is not None else TrialState.PRUNED
-
-    def _constraints(self, evaluation: Evaluation | None, violated: Mapping[str, float]) -> dict[str, float]:
-        """Return a violation for every bound whose metric is known, so that samplers see how near a miss was."""
-        known = evaluation.values if evaluation else {}
-        slack = {name: known[name] - bound for name, bound in self._screen.bounds.items() if name in known}
-        for objective in self._objectives:
-            if objective.bound is not None and objective.direction == "maximize" and objective.metric in known:
-                slack[objective.metric] = objective.violation(known[objective.metric])
-        return {**slack, **violated}
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -392,10 +380,3 @@ class Driver:
         self._recent = []
         for observer in self._observers:
             observer(status)
-
-
-def _counts(evaluation: Evaluation | None) -> bool:
-    """Say whether an evaluation was spent on a candidate: screen and zero-cost scores refuse without training."""
-    if evaluation is None or not evaluation.seconds:
-        return False
-    return not any(name.startswith("proxy_") and amount > 0 for name, amount in evaluation.constraints.items())

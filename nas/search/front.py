@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from nas.doubt import LATENCY, interval
 from nas.errors import StoreError
 from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
-from nas.objective import Objective
+from nas.objective import Objective, reference_box
 from nas.pareto import hypervolume, non_dominated
 from nas.protocols import EnergyModel, OperatorTime, SearchSnapshot, ShippedModel
 from nas.screen import Screen
@@ -89,8 +90,11 @@ def resolve_references(
 
 
 def complete(store: StudyStore) -> Members:
-    """Return trial number and evaluation of the feasible, fully evaluated candidates, re-measured values applied."""
-    settled = store.get("settled", {})
+    """Return trial number and evaluation of the feasible, fully evaluated candidates, re-measured values applied.
+
+    Where a search did not measure all of them, the others have the estimate that its model made last.
+    """
+    settled = {**store.get("estimates", {}), **store.get("settled", {})}
     members = []
     for record in store.trials():
         if record.evaluation is not None and record.state == State.COMPLETE:
@@ -117,15 +121,22 @@ def eligible(store: StudyStore, objectives: Sequence[Objective]) -> Members:
     """Return the complete candidates that can be on the front and ship.
 
     Left out is what :meth:`nas.search.shipping.Shipper.prune` deleted, since drift of the machine would otherwise bring
-    back members without files, and what a re-measured latency has put beyond a bound.
+    back members without files, what a re-measured latency has put beyond a bound, and what could not be timed. An
+    estimate counts as feasible when its interval reaches within the bound: only a measurement can tell.
     """
-    pruned = set(store.get("pruned", []))
+    pruned = {*store.get("pruned", []), *map(int, store.get("untimeable", {}))}
     return [
         (number, evaluation)
         for number, evaluation in complete(store)
         if number not in pruned
-        and all(objective.violation(evaluation.values[objective.metric]) <= 0 for objective in objectives)
+        and all(objective.violation(_at_best(evaluation, objective.metric)) <= 0 for objective in objectives)
     ]
+
+
+def _at_best(evaluation: Evaluation, metric: str) -> float:
+    if metric == LATENCY and evaluation.provenance.get(metric, {}).get("provenance") == "predicted":
+        return interval(number_from_dict(evaluation.provenance[metric]))[0]
+    return evaluation.values[metric]
 
 
 def losses(members: Members, objectives: Sequence[Objective]) -> list[list[float]]:
@@ -155,15 +166,11 @@ def hypervolume_of(members: Members, objectives: Sequence[Objective]) -> float:
     has no such end, so there the volume can exceed 1 and compares searches on the same proxy only. For a cost the box
     reaches from 0 to the reference. A study without a complete reference point gives NaN.
     """
-    if any(objective.reference is None for objective in objectives):
+    box = reference_box(objectives)
+    if box is None:
         return math.nan
-    corner, sides = [], []
-    for objective in objectives:
-        reference = float(objective.reference or 0.0)
-        corner.append(objective.sign * reference)
-        sides.append(reference if objective.direction == "minimize" else 1.0 - reference)
-    volume = hypervolume(losses(members, objectives), corner) if members else 0.0
-    return volume / math.prod(sides)
+    corner, whole = box
+    return (hypervolume(losses(members, objectives), corner) if members else 0.0) / whole
 
 
 def hypervolume_history(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from nas.doubt import LATENCY, gain, interval
+from nas.errors import CandidateError, ModelFileError
 from nas.evaluation import Evaluation
-from nas.measurement import Measurement
+from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
+from nas.search.foresight import Foresight, latency_of
 from nas.search.front import Members, eligible, front_of, settled_metric
+from nas.search.readings import estimated, leave_out_untimeable, note_readings, renew_estimates
 from nas.store import StudyStore
 
 # Two medians are told apart when they lie further apart than this many of their blocks' spreads, added in quadrature.
@@ -31,7 +36,12 @@ class Comparer(Protocol):
 
 
 def settle_front(
-    store: StudyStore, folder: Path, comparer: Comparer, objectives: Sequence[Objective], attempts: int = 3
+    store: StudyStore,
+    folder: Path,
+    comparer: Comparer,
+    objectives: Sequence[Objective],
+    foresight: Foresight | None = None,
+    attempts: int = 3,
 ) -> list[str]:
     """Re-measure the latency of the front's members and keep the new readings in the store.
 
@@ -39,7 +49,8 @@ def settle_front(
     minute. Each attempt is a process of its own and doubles the rounds; there are at least two for each member, and
     more for as long as a dominance hangs on a difference within the noise. What is kept is pooled over the attempts,
     see :func:`pooled`. A member that falls off the front may leave room for a candidate that it had hidden, so
-    candidates that enter, and those that one unlucky reading may have kept off, are measured likewise.
+    candidates that enter, and those that one unlucky reading or a predicted interval may have kept off, are measured
+    likewise; there are as many attempts as it takes until the front holds no latency that nobody measured.
 
     Args:
         store: of the study.
@@ -47,6 +58,7 @@ def settle_front(
         comparer: times the quantized models.
         objectives: axes of the front; without ``latency_ms``, of a language model ``token_ms``, among them there is
             nothing to settle.
+        foresight: predicts what nobody measured; fed with all readings before each attempt.
         attempts: measuring rounds before what is left is called within noise.
 
     Returns:
@@ -57,19 +69,27 @@ def settle_front(
         return []
     rounds, disturbed = 10, 0
     notes: list[str] = []
+    faults: list[str] = []
     readings: dict[str, list[Measurement]] = {}
-    for _ in range(attempts):
+    for attempt in itertools.count():
+        if foresight is not None:
+            renew_estimates(store, foresight)
         members = eligible(store, objectives)
-        front = near_front(members, objectives)
-        timed = [member for member in front if (folder / member[1].folder / "model.onnx").is_file()]
+        least_gain = foresight.least_gain if foresight is not None else 0.0
+        late = attempt >= attempts
+        chosen = estimated(front_of(members, objectives)) if late else near_front(members, objectives, least_gain)
+        timed = [member for member in chosen if (folder / member[1].folder / "model.onnx").is_file()]
         if not timed:
             break
-        models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
-        settled = store.get("settled", {})
-        for (number, _), measurement in zip(timed, comparer.compare(models, rounds), strict=True):
-            readings.setdefault(str(number), []).append(measurement)
-        kept = {number: pooled(taken) for number, taken in readings.items()}
-        store.put("settled", {**settled, **{number: measurement.to_dict() for number, measurement in kept.items()}})
+        try:
+            _time(store, folder, comparer, timed, rounds, readings)
+        except (CandidateError, ModelFileError):
+            found = leave_out_untimeable(store, timed, lambda model: comparer.compare([model], 1), folder)
+            if not found:
+                raise
+            faults += found
+            continue
+        kept, settled = _pooled_readings(readings), store.get("settled", {})
         members = eligible(store, objectives)
         known = [member for member in members if str(member[0]) in kept or str(member[0]) in settled]
         leading = front_of(known, objectives)
@@ -79,14 +99,36 @@ def settle_front(
         disturbed = sum(kept[str(number)].disturbed for number, _ in timed)
         if not notes and not unmeasured and not once and not disturbed:
             break
-        rounds *= 2
+        rounds *= 2 if attempt < attempts else 1
     if disturbed:
         notes.append(f"the machine was busy while the front was timed again: {disturbed} readings are marked disturbed")
     front = front_of(eligible(store, objectives), objectives)
     missing = sorted({number for number, _ in front} - {int(number) for number in store.get("settled", {})})
     notes += [f"trial {number} on the front was not timed again; its latency is the search's" for number in missing]
-    store.put("within_noise", notes)
-    return notes
+    store.put("within_noise", [*faults, *notes])
+    return [*faults, *notes]
+
+
+def _time(
+    store: StudyStore,
+    folder: Path,
+    comparer: Comparer,
+    timed: Members,
+    rounds: int,
+    readings: dict[str, list[Measurement]],
+) -> None:
+    """Time the members once more, interleaved, and keep what is pooled of all their readings."""
+    models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
+    taken = comparer.compare(models, rounds)
+    note_readings(store, "settle", len(taken))
+    for (number, _), measurement in zip(timed, taken, strict=True):
+        readings.setdefault(str(number), []).append(measurement)
+    kept = {number: measurement.to_dict() for number, measurement in _pooled_readings(readings).items()}
+    store.put("settled", {**store.get("settled", {}), **kept})
+
+
+def _pooled_readings(readings: Mapping[str, Sequence[Measurement]]) -> dict[str, Measurement]:
+    return {number: pooled(taken) for number, taken in readings.items()}
 
 
 def pooled(readings: Sequence[Measurement]) -> Measurement:
@@ -109,21 +151,30 @@ def pooled(readings: Sequence[Measurement]) -> Measurement:
     )
 
 
-def near_front(members: Members, objectives: Sequence[Objective]) -> Members:
-    """Return the front and the candidates that a latency smaller by 5 % would put on it: one reading is not enough."""
+def near_front(members: Members, objectives: Sequence[Objective], least_gain: float = 0.0) -> Members:
+    """Return the front and the candidates that a latency smaller by 5 % would put on it: one reading is not enough.
+
+    Of a latency that was predicted the lower end of its interval is taken, and who would add less than ``least_gain``
+    to the hypervolume there, a share of its box, is left out.
+    """
     front = front_of(members, objectives)
     on_front = {number for number, _ in front}
+    values = [evaluation.values for _, evaluation in front]
     near = []
     for number, evaluation in members:
         if number in on_front:
             continue
-        metric = settled_metric(evaluation.values)
-        lucky = {**evaluation.values, metric: evaluation.values[metric] * (1 - _NEAR)}
+        metric, latency = settled_metric(evaluation.values), latency_of(evaluation)
+        predicted = latency if metric == LATENCY and isinstance(latency, Estimate) else None
+        least = interval(predicted)[0] if predicted else evaluation.values[metric] * (1 - _NEAR)
+        lucky = {**evaluation.values, metric: least}
         mine = [objective.loss(lucky) for objective in objectives]
-        if not any(
-            all(objective.loss(member.values) <= loss for objective, loss in zip(objectives, mine, strict=True))
-            for _, member in front
+        if any(
+            all(objective.loss(member) <= loss for objective, loss in zip(objectives, mine, strict=True))
+            for member in values
         ):
+            continue
+        if predicted is None or gain(lucky, values, objectives) >= least_gain:
             near.append((number, evaluation))
     return [*front, *near]
 

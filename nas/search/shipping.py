@@ -10,11 +10,13 @@ from pathlib import Path
 
 from nas.architecture import Architecture
 from nas.data import Encoding
-from nas.errors import ConfigError
+from nas.errors import ConfigError, ExportError
 from nas.evaluation import Evaluation
 from nas.export import Exporter
+from nas.measurement import Estimate
 from nas.objective import Objective
 from nas.protocols import OperatorTime, ShippedModel
+from nas.search.foresight import latency_of
 from nas.search.front import Members, complete, eligible, front_of
 from nas.search.rules import pick
 from nas.store import StudyStore
@@ -67,9 +69,14 @@ class Shipper:
 
         Raises:
             ConfigError: no member qualifies.
-            ExportError: the exported model did not repeat what was recorded.
+            ExportError: the exported model did not repeat what was recorded, or was never timed where it could be.
         """
         number, evaluation, reason = self.choose(rule, member)
+        if self.exporter.meter is not None and isinstance(latency_of(evaluation), Estimate):
+            raise ExportError(
+                f"trial {number} was never timed, so it cannot ship; nas search resume={self.store.get('study')} times "
+                "what is on the front"
+            )
         logger.info("shipping trial %d: %s", number, reason)
         target = target or self.folder / "export"
         story = {

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas.agreement import agreement, first_reading, is_predicting, kendall_tau
 from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.plots.points import fully_evaluated, precision_summary
@@ -187,7 +188,7 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
 
     ``best_<metric>`` per objective, ``fastest_<metric>`` of the feasible candidate with the least latency,
     ``fastest_above_floor_ms`` of the candidates that reach ``accuracy_floor``, ``front_size`` and ``hypervolume`` grow
-    with the search; ``trials_<state>`` and ``shipped_<metric>`` are final.
+    with the search; ``trials_<state>`` and ``shipped_<metric>`` are final. Of predictions see ``_foresight_points``.
     """
     points: dict[tuple[str, int], MetricPoint] = {}
     last_step, last_ms = 0, milliseconds(snapshot.started)
@@ -217,6 +218,9 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
     for step, volume in snapshot.hypervolume:
         last_step = max(last_step, step)
         note("hypervolume", volume, step, times.get(step, last_ms))
+    for name, value, step, time_ms in _foresight_points(snapshot):
+        last_step, last_ms = max(last_step, step), max(last_ms, time_ms)
+        note(name, value, step, time_ms)
     # The front of the snapshot has the last word: re-measurement may have changed it.
     note("front_size", float(len(snapshot.front)), last_step, last_ms)
     for state, count in snapshot.counts.items():
@@ -228,6 +232,36 @@ def search_metrics(snapshot: SearchSnapshot) -> list[MetricPoint]:
         for name, value in now.items():
             points[(name, last_step)] = MetricPoint(_name(name), value, last_step, last_ms)
     return list(points.values())
+
+
+def _foresight_points(snapshot: SearchSnapshot) -> Iterable[tuple[str, float, int, int]]:
+    """Yield name, value, step and time of what a search that predicts latencies has learned, candidate by candidate.
+
+    ``latency_kendall_tau`` is that of all predictions so far which were measured afterwards,
+    ``latency_measurements`` counts measured candidates, ``latency_measurements_saved`` complete ones without.
+    """
+    if not is_predicting(snapshot.config):
+        return
+    measured = saved = 0
+    found = agreement(snapshot.evaluations)
+    place = {pair.trial: index for index, pair in enumerate(found.pairs) if not pair.after_search}
+    step, time_ms = 0, 0
+    for trial, evaluation in snapshot.evaluations:
+        step, time_ms = trial + 1, milliseconds(evaluation.created)
+        when, _ = first_reading(evaluation)
+        measured += when == "search"
+        saved += when != "search" and evaluation.state is State.COMPLETE
+        yield "latency_measurements", float(measured), step, time_ms
+        yield "latency_measurements_saved", float(saved), step, time_ms
+        if trial in place:
+            tau = kendall_tau(found.pairs[: place[trial] + 1])
+            if tau is not None:
+                yield "latency_kendall_tau", tau, step, time_ms
+    yield "latency_measurements_saved", float(found.saved), step, time_ms
+    if found.kendall_tau is not None:
+        yield "latency_kendall_tau", found.kendall_tau, step, time_ms
+    if found.coverage is not None:
+        yield "latency_coverage_90", found.coverage, step, time_ms
 
 
 def _records(evaluation: Evaluation, objectives: Iterable[Objective], now: Mapping[str, float]) -> dict[str, float]:

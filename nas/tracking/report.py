@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.agreement import agreement, is_predicting
 from nas.evaluation import Evaluation
-from nas.plots import operator_chart, pareto_html, pareto_png
+from nas.plots import operator_chart, pareto_html, pareto_png, prediction_chart
 from nas.plots.points import is_share, metric_name, number, precision_summary, show
 from nas.protocols import SearchSnapshot
 
@@ -20,14 +21,19 @@ def write_files(snapshot: SearchSnapshot, folder: Path) -> None:
 
     Args:
         snapshot: of the search.
-        folder: exists; gets ``pareto.html``, ``pareto.png``, ``front.json``, ``trials.parquet``, ``config.json`` and,
-            once a model ships, ``operators.png``, ``operators.html`` and ``shipped/model_card.json``.
+        folder: exists; gets ``pareto.html``, ``pareto.png``, ``front.json``, ``trials.parquet``, ``config.json``,
+            where latencies are predicted ``predictions.html`` and ``predictions.png``, and, once a model ships,
+            ``operators.png``, ``operators.html`` and ``shipped/model_card.json``.
     """
     (folder / "front.json").write_text(json.dumps(front_document(snapshot), indent=2) + "\n", "utf-8")
     (folder / "config.json").write_text(json.dumps(snapshot.config, indent=2, default=str) + "\n", "utf-8")
     write_trials(snapshot, folder / "trials.parquet")
     pareto_html(snapshot, folder / "pareto.html")
     pareto_png(snapshot, folder / "pareto.png")
+    if is_predicting(snapshot.config):
+        found = agreement(snapshot.evaluations)
+        for ending in ("png", "html"):
+            prediction_chart(found, folder / f"predictions.{ending}", snapshot.study)
     if snapshot.shipped is None:
         return
     if snapshot.shipped.operators:
@@ -127,6 +133,9 @@ def description(snapshot: SearchSnapshot, run_id: str) -> str:
         shipped = snapshot.shipped
         lines += ["", f"**Ships: trial {shipped.trial}** by the rule *{_cell(shipped.rule)}*: {_cell(shipped.reason)}"]
     picture = f"![Pareto front](get-artifact?path=pareto.png&run_uuid={run_id})"
+    if is_predicting(snapshot.config):
+        shown = f"get-artifact?path=predictions.png&run_uuid={run_id}"
+        picture += f"\n\n{agreement(snapshot.evaluations).sentence}.\n\n![Measured against predicted]({shown})"
     foot = f"\n\nInteractive: artifact `pareto.html`. All trials: artifact `trials.parquet`.\n\n{picture}"
     lines.append("")
     titles = [

@@ -9,10 +9,11 @@ from nas.accuracy.zero_cost import ZeroCost
 from nas.architecture import Precision
 from nas.data.digits import Digits
 from nas.device import Device
+from nas.doubt import Guess, Rival
 from nas.errors import CandidateError, ConfigError
 from nas.evaluate import Evaluator, evaluation_job, fidelity_key
 from nas.evaluation import Evaluation, State
-from nas.measurement import Measurement
+from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.screen import Screen
@@ -210,3 +211,53 @@ def test_what_scores_among_the_worst_is_not_trained(make):
     assert "among the worst so far" in evaluation.reason
     assert "train" not in evaluation.seconds
     assert evaluation.constraints["proxy_params"] > 0
+
+
+def guess(mean, std, *rivals, kind="predicted"):
+    rivals = [Rival(i, {"accuracy": score, "latency_ms": ms}, ms) for i, (score, ms) in enumerate(rivals)]
+    return Guess(Estimate(mean, std, "ms", "online", "fake", kind), tuple(rivals))
+
+
+def test_a_latency_that_cannot_matter_stays_an_estimate_and_one_that_can_is_measured(make):
+    meter = FakeMeter(7.0)
+    evaluator = make(meter)
+    one = architecture(evaluator)
+    unread = evaluator.evaluate(one, guess=guess(5.0, 0.1, (1.0, 3.0)))
+    assert unread.values["latency_ms"] == unread.values["predicted_latency_ms"] == 5.0
+    assert unread.provenance["latency_ms"]["provenance"] == "predicted"
+    assert meter.sizes == []
+    read = evaluator.evaluate(one, guess=guess(5.0, 0.1, (1.0, 5.05)))
+    assert (read.values["latency_ms"], read.values["predicted_latency_ms"]) == (7.0, 5.0)
+    assert read.provenance["latency_ms"]["provenance"] == "measured"
+    assert read.values["memory_kib"] == 50.0
+
+
+def test_a_bound_is_held_by_the_interval_and_by_one_measurement_where_it_leaves_a_doubt(make):
+    bounded = (AXES[0], replace(AXES[1], bound=6.0))
+    evaluator = make(FakeMeter(), bounded)
+    one = architecture(evaluator)
+    assert evaluator.evaluate(one, guess=guess(3.0, 0.1)).state is State.COMPLETE
+    beyond = evaluator.evaluate(one, guess=guess(9.0, 0.1))
+    assert beyond.state is State.INFEASIBLE
+    assert "as predicted, with its whole interval, latency_ms 9 is above the limit of 6" in beyond.reason
+    assert beyond.provenance["latency_ms"]["provenance"] == "predicted"
+    assert "train" not in beyond.seconds
+    assert beyond.seconds
+    meter = FakeMeter(5.5)
+    doubtful = make(meter, bounded).evaluate(one, guess=guess(6.1, 0.5))
+    assert (doubtful.state, doubtful.values["latency_ms"], meter.latencies_ms) == (State.COMPLETE, 5.5, [])
+    slow = make(FakeMeter(8.0), bounded).evaluate(one, guess=guess(6.1, 0.5))
+    assert (slow.state, slow.values["latency_ms"]) == (State.INFEASIBLE, 8.0)
+    assert slow.provenance["latency_ms"]["provenance"] == "measured"
+    assert "train" not in slow.seconds
+
+
+def test_below_the_top_the_estimate_does_and_the_job_understands_a_guess(make):
+    meter = FakeMeter(7.0)
+    evaluator = replace(make(meter, accuracy=ShortTraining(epochs=2, warmup_epochs=0.0)), rungs=(1,))
+    one = architecture(evaluator)
+    payload = {"architecture": one.to_dict(), "guess": guess(5.0, 1.0, kind="modelled").to_dict()}
+    first = evaluation_job(evaluator)({**payload, "rung": 0})
+    assert first["provenance"]["latency_ms"]["provenance"] == "modelled"
+    top = evaluation_job(evaluator)({**payload, "rung": 1, "known": first})
+    assert top["values"]["latency_ms"] == 7.0

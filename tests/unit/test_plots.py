@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nas.agreement import Agreement, Pair
 from nas.objective import Objective
-from nas.plots import operator_chart, pareto_figure, pareto_html, pareto_png
+from nas.plots import operator_chart, pareto_figure, pareto_html, pareto_png, prediction_chart
 from nas.plots.operators import _bars
 from nas.plots.points import number, pareto_view, show
 from nas.protocols import SearchSnapshot, ShippedModel
@@ -170,3 +171,27 @@ def test_numbers_keep_their_significant_digits() -> None:
     assert texts == ["0.0", "0.001234", "0.5000", "1.234", "987.6", "12,346", "3.200e+07"]
     assert show(LATENCY, 1.5, 0.02) == "1.500 ± 0.020 ms"
     assert show(ACCURACY, 0.9734) == "97.3 %"
+
+
+def _agreement(pairs: int) -> Agreement:
+    made = tuple(Pair(n, 0.01 * (n + 1), 0.001, 0.011 * (n + 1), 0.0002, n > 4, 0.0) for n in range(pairs))
+    return Agreement(made, 12, 3, 25)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 30])
+@pytest.mark.parametrize("ending", ["png", "html"])
+def test_measured_against_predicted_is_drawn_with_what_was_saved(tmp_path: Path, pairs: int, ending: str) -> None:
+    path = tmp_path / f"chart.{ending}"
+    prediction_chart(_agreement(pairs), path, "a study")
+    if ending == "png":
+        with Image.open(path) as picture:
+            assert picture.size == (900, 800)
+    else:
+        page = path.read_text("utf-8")
+        assert "25 measurements were saved" in page.replace("<br>", " ")
+        assert page.count("90 %)") == pairs
+
+
+def test_a_prediction_chart_refuses_other_endings(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected \.png or \.html"):
+        prediction_chart(_agreement(3), tmp_path / "chart.pdf", "a study")

@@ -4,10 +4,11 @@ import pytest
 
 from nas.data import Task
 from nas.device import Device
-from nas.measurement import Measurement
+from nas.errors import CandidateError
+from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
 from nas.screen import Screen
-from nas.search.front import complete, front_of
+from nas.search.front import complete, eligible, front_of
 from nas.search.settle import pooled, settle_front, within_noise
 from nas.store import StudyStore
 from nas.testing.synthetic import MacsLatency, synthetic_evaluation
@@ -40,14 +41,15 @@ def study(tmp_path):
     architectures = list(space.enumerate())
     store = StudyStore(tmp_path / "store.sqlite")
 
-    def add(name, score, time_ms, metrics=("accuracy", "latency_ms")):
+    def add(name, score, time_ms, metrics=("accuracy", "latency_ms"), std=None):
         evaluation = synthetic_evaluation(screen, architectures.pop())
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         (folder / "model.onnx").touch()
         own = {key: value for key, value in evaluation.values.items() if key not in ("accuracy", "latency_ms")}
         values = own | dict(zip(metrics, (score, time_ms), strict=True))
-        provenance = {metrics[1]: reading(time_ms).to_dict()}
+        latency = reading(time_ms) if std is None else Estimate(time_ms, std, "ms", "m", "d")
+        provenance = {metrics[1]: latency.to_dict()}
         store.add_trial(
             "complete",
             replace(evaluation, values=values, provenance=provenance, folder=f"models/{name}"),
@@ -174,3 +176,72 @@ def test_of_a_language_model_the_time_per_token_is_settled(study):
     values = [evaluation.values for _, evaluation in complete(store)]
     assert [(v["token_ms"], v["search_token_ms"]) for v in values] == [(2.5, 2.0), (1.5, 1.0)]
     assert "latency_ms" not in values[0]
+
+
+def kinds(store):
+    return {e.folder.split("/")[1]: e.provenance["latency_ms"]["provenance"] for _, e in complete(store)}
+
+
+def test_estimates_on_the_front_and_those_that_could_be_are_measured_and_the_rest_is_not(study):
+    store, folder, add = study
+    add("front", 0.9, 2.0, std=0.2)
+    add("doubtful", 0.8, 2.2, std=0.2)  # 90 % interval from 1.87
+    add("hopeless", 0.8, 3.0, std=0.2)
+    comparer = FakeComparer({"front": 2.1, "doubtful": 2.5})
+    settle_front(store, folder, comparer, AXES)
+    assert set(comparer.asked[0][0]) == {"front", "doubtful"}
+    assert kinds(store) == {"front": "measured", "doubtful": "measured", "hopeless": "predicted"}
+    assert store.get("readings")["settle"] == sum(len(names) for names, _ in comparer.asked)
+
+
+def test_the_front_is_decided_anew_until_nothing_on_it_is_an_estimate(study):
+    store, folder, add = study
+    # Each measurement is far worse than foretold, beyond every interval, and uncovers the next candidate.
+    truth = {}
+    for index in range(6):
+        add(f"c{index}", 0.9 - 0.01 * index, 1.0 + 0.2 * index, std=0.001)
+        truth[f"c{index}"] = 10.0 - index
+    comparer = FakeComparer(truth)
+    settle_front(store, folder, comparer, AXES, attempts=2)
+    found = kinds(store)
+    assert all(found[name] == "measured" for name in names(store))
+    assert len(comparer.asked) > 2
+
+
+def test_an_estimate_that_cannot_be_timed_is_on_no_front_and_said_so(study):
+    store, folder, add = study
+    add("broken", 0.95, 1.0, std=0.1)
+    add("sound", 0.9, 2.0, std=0.1)
+
+    class Crashing(FakeComparer):
+        def compare(self, models, rounds):
+            if any(model.parent.name == "broken" for model in models):
+                raise CandidateError("crash", "the runtime died")
+            return super().compare(models, rounds)
+
+    notes = settle_front(store, folder, Crashing({"sound": 2.0}), AXES)
+    assert any("trial 0 cannot be timed (crash: the runtime died)" in note for note in notes)
+    assert [number for number, _ in front_of(eligible(store, AXES), AXES)] == [1]
+    assert kinds(store)["broken"] == "predicted"
+
+
+def test_a_fault_that_is_no_candidates_is_raised(study):
+    store, folder, add = study
+    add("measured", 0.9, 1.0)
+
+    class Crashing(FakeComparer):
+        def compare(self, models, rounds):
+            raise CandidateError("crash", "always")
+
+    with pytest.raises(CandidateError):
+        settle_front(store, folder, Crashing({}), AXES)
+
+
+def test_an_estimate_counts_as_feasible_when_its_interval_reaches_within_the_bound(study):
+    store, folder, add = study
+    bounded = (AXES[0], replace(AXES[1], bound=2.0))
+    add("doubtful", 0.9, 2.1, std=0.2)
+    add("beyond", 0.95, 3.0, std=0.2)
+    assert [number for number, _ in eligible(store, bounded)] == [0]
+    settle_front(store, folder, FakeComparer({"doubtful": 2.3}), bounded)
+    assert eligible(store, bounded) == []

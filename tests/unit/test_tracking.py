@@ -24,6 +24,7 @@ from onnx import TensorProto, helper
 import nas
 from nas.errors import ConfigError
 from nas.evaluation import State
+from nas.measurement import Estimate
 from nas.pareto import non_dominated
 from nas.protocols import SearchSnapshot, ShippedModel, Tracker
 from nas.testing.snapshots import OBJECTIVES, make_operators, make_snapshot, with_front
@@ -177,6 +178,44 @@ def test_metrics_step_where_the_search_grows(tmp_path: Path) -> None:
     last = {point.name: point.value for point in points}
     assert last["fastest_latency_ms"] == fastest.values["latency_ms"]
     assert last["fastest_accuracy"] == fastest.values["accuracy"]
+
+
+def predicted(snapshot: SearchSnapshot) -> SearchSnapshot:
+    """Return the search as one with cost=auto: each latency was foretold, too low and too high in turns."""
+    told = []
+    for trial, item in snapshot.evaluations:
+        if "latency_ms" in item.values:
+            mean = item.values["latency_ms"] * (0.95 if trial % 2 else 1.05)
+            origin = Estimate(mean, 0.1 * mean, "ms", "online", "local").to_dict()
+            values, origins = {**item.values, "predicted_latency_ms": mean}, dict(item.provenance)
+            item = replace(item, values=values, provenance={**origins, "predicted_latency_ms": origin})  # noqa: PLW2901
+        told.append((trial, item))
+    return replace(snapshot, evaluations=tuple(told), config={**snapshot.config, "cost": {"mode": "auto"}})
+
+
+def test_a_search_that_predicts_shows_its_tau_over_the_steps_and_what_it_saved(uri: str, tmp_path: Path) -> None:
+    snapshot = predicted(make_snapshot(tmp_path / "study", trials=30, finished=True))
+    points = content.search_metrics(snapshot)
+    taus = {point.step: point.value for point in points if point.name == "latency_kendall_tau"}
+    assert len(taus) > 5
+    assert all(0 < tau <= 1 for tau in taus.values())
+    origins = [item.provenance.get("latency_ms", {}).get("provenance") for _, item in snapshot.evaluations]
+    unread = [
+        trial for trial, item in snapshot.evaluations if item.state is State.COMPLETE and origins[trial] == "modelled"
+    ]
+    last = {point.name: point.value for point in points}
+    assert last["latency_measurements_saved"] == len(unread)
+    assert last["latency_measurements"] == origins.count("measured")
+    assert last["latency_coverage_90"] == 1.0
+    write(uri, snapshot, with_files=True)
+    client, (parent,) = MlflowClient(tracking_uri=uri), runs(uri, "search")
+    names = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert {"predictions.html", "predictions.png"} <= names
+    history = client.get_metric_history(parent.info.run_id, "latency_kendall_tau")
+    assert {metric.step: metric.value for metric in history} == taus
+    text = parent.data.tags[content.NOTE]
+    assert f"{len(unread)} measurements were saved" in text
+    assert "predictions.png" in text
 
 
 def test_files_of_a_finished_search(uri: str, tmp_path: Path) -> None:
