@@ -11,6 +11,7 @@ from nas.plots import palette
 from nas.plots.points import log_ticks, spans_decade
 
 _BAND = 0.10
+_EMPTY = "nothing was predicted and then measured yet"
 _AXES = ("predicted latency before it was measured [ms]", "measured latency [ms]")
 
 
@@ -58,7 +59,7 @@ def _write_png(found: Agreement, path: Path, study: str) -> None:
     axes.set_ylabel(_AXES[1])
     axes.spines[["top", "right"]].set_visible(False)
     if not found.pairs:
-        axes.text(0.5, 0.5, "nothing was predicted and then measured yet", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, _EMPTY, ha="center", transform=axes.transAxes)
         figure.savefig(path)
         return
     ends = _line(found)
@@ -96,6 +97,8 @@ def _write_html(found: Agreement, path: Path, study: str) -> None:
     if found.pairs:
         ends = _line(found)
         figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": palette.FAINT, "width": 1.5})
+    else:
+        figure.add_annotation(text=_EMPTY, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     for label, colour, pairs in _groups(found):
         figure.add_scatter(
             x=[pair.predicted_ms for pair in pairs],

@@ -57,7 +57,7 @@ def settle_front(
         folder: of the study, to which the evaluations' folders are relative.
         comparer: times the quantized models.
         objectives: axes of the front; without ``latency_ms``, of a language model ``token_ms``, among them there is
-            nothing to settle.
+            nothing to settle, and only what nobody measured on the front is timed.
         foresight: predicts what nobody measured; fed with all readings before each attempt.
         attempts: measuring rounds before what is left is called within noise.
 
@@ -65,20 +65,16 @@ def settle_front(
         One sentence per pair whose order is within noise; empty when all is settled.
     """
     axes = {objective.metric for objective in objectives}
-    if settled_metric(axes) not in axes:
+    is_axis = settled_metric(axes) in axes
+    if not is_axis and foresight is None:
         return []
     rounds, disturbed = 10, 0
+    least_gain = foresight.least_gain if foresight is not None else 0.0
     notes: list[str] = []
     faults: list[str] = []
     readings: dict[str, list[Measurement]] = {}
     for attempt in itertools.count():
-        if foresight is not None:
-            renew_estimates(store, foresight)
-        members = eligible(store, objectives)
-        least_gain = foresight.least_gain if foresight is not None else 0.0
-        late = attempt >= attempts
-        chosen = estimated(front_of(members, objectives)) if late else near_front(members, objectives, least_gain)
-        timed = [member for member in chosen if (folder / member[1].folder / "model.onnx").is_file()]
+        timed = _whom_to_time(store, folder, objectives, foresight, attempt >= attempts or not is_axis)
         if not timed:
             break
         try:
@@ -89,12 +85,15 @@ def settle_front(
                 raise
             faults += found
             continue
+        if not is_axis:
+            continue
         kept, settled = _pooled_readings(readings), store.get("settled", {})
         members = eligible(store, objectives)
         known = [member for member in members if str(member[0]) in kept or str(member[0]) in settled]
         leading = front_of(known, objectives)
         notes = within_noise(leading, known, objectives)
         unmeasured = [number for number, _ in front_of(members, objectives) if str(number) not in kept]
+        unmeasured += [number for number, _ in estimated(near_front(members, objectives, least_gain))]
         once = [number for number, _ in leading if len(readings.get(str(number), [])) < _FEWEST_PROCESSES]
         disturbed = sum(kept[str(number)].disturbed for number, _ in timed)
         if not notes and not unmeasured and not once and not disturbed:
@@ -103,10 +102,26 @@ def settle_front(
     if disturbed:
         notes.append(f"the machine was busy while the front was timed again: {disturbed} readings are marked disturbed")
     front = front_of(eligible(store, objectives), objectives)
-    missing = sorted({number for number, _ in front} - {int(number) for number in store.get("settled", {})})
+    timed_again = {int(number) for number in store.get("settled", {})}
+    missing = sorted({number for number, _ in front} - timed_again) if is_axis else []
     notes += [f"trial {number} on the front was not timed again; its latency is the search's" for number in missing]
     store.put("within_noise", [*faults, *notes])
     return [*faults, *notes]
+
+
+def _whom_to_time(
+    store: StudyStore, folder: Path, objectives: Sequence[Objective], foresight: Foresight | None, late: bool
+) -> Members:
+    """Return the front and what is near it, late only what nobody has measured on the front; what has no file is left.
+
+    The estimates are those after all readings so far.
+    """
+    if foresight is not None:
+        renew_estimates(store, foresight)
+    members = eligible(store, objectives)
+    least_gain = foresight.least_gain if foresight is not None else 0.0
+    chosen = estimated(front_of(members, objectives)) if late else near_front(members, objectives, least_gain)
+    return [member for member in chosen if (folder / member[1].folder / "model.onnx").is_file()]
 
 
 def _time(

@@ -188,8 +188,9 @@ def test_measured_against_predicted_is_drawn_with_what_was_saved(tmp_path: Path,
             assert picture.size == (900, 800)
     else:
         page = path.read_text("utf-8")
-        assert "25 measurements were saved" in page.replace("<br>", " ")
-        assert page.count("90 %)") == pairs
+        assert "25 measurements were saved" in page.replace(r"\u003cbr\u003e", " ")
+        assert page.count("ms (90 %)") == pairs
+        assert ("nothing was predicted" in page) == (pairs == 0)
 
 
 def test_a_prediction_chart_refuses_other_endings(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from nas.errors import CandidateError
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
 from nas.screen import Screen
+from nas.search.foresight import Foresight
 from nas.search.front import complete, eligible, front_of
 from nas.search.settle import pooled, settle_front, within_noise
 from nas.store import StudyStore
@@ -223,6 +224,23 @@ def test_an_estimate_that_cannot_be_timed_is_on_no_front_and_said_so(study):
     assert any("trial 0 cannot be timed (crash: the runtime died)" in note for note in notes)
     assert [number for number, _ in front_of(eligible(store, AXES), AXES)] == [1]
     assert kinds(store)["broken"] == "predicted"
+
+
+def test_where_latency_is_no_axis_the_front_is_measured_all_the_same_before_it_ships(study):
+    store, folder, add = study
+    axes = (AXES[0], Objective("size_kib", "minimize", "KiB", None, 1e6))
+    for index, score in enumerate((0.9, 0.8, 0.7)):
+        add(f"c{index}", score, 1.0 + index, std=0.1)
+    front = {e.folder.split("/")[1] for _, e in front_of(complete(store), axes)}
+    comparer = FakeComparer(dict.fromkeys(front, 1.5))
+    assert settle_front(store, folder, comparer, axes) == []
+    assert comparer.asked == []
+    screen = Screen(
+        Toy(Task("image_classification", 1, 10), (8,)), Device("fake", "x86_64", 1), MacsLatency(), {}, axes
+    )
+    assert settle_front(store, folder, comparer, axes, Foresight(MacsLatency(), screen)) == []
+    assert len(comparer.asked) == 1
+    assert {name for name, kind in kinds(store).items() if kind == "measured"} == front
 
 
 def test_a_fault_that_is_no_candidates_is_raised(study):
