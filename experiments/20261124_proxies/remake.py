@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
-from nas.accuracy.combined import DEFAULT, rank_product
+from nas.accuracy.combined import AZ_NAS, DEFAULT, rank_product
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("NAS_SHARED_DATA", HERE.parents[2] / "shared" / "data"))
 SETS = ("cifar10", "cifar100", "imagenet16")
 TITLES = ("CIFAR-10", "CIFAR-100", "ImageNet16-120")
-AZ_NAS = ("expressivity", "progressivity", "trainability", "macs")
 # Of all networks and on CIFAR-10; as issue 6 of this project gives them.
 PUBLISHED = {
     **{"naswot": "rho .713", "synflow": "rho .737", "jacob_cov": "rho .731", "macs": "rho .753", "params": "rho .738"},
