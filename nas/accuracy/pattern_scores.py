@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,8 +24,8 @@ _RECTIFIERS = frozenset(
         *("hardtanh", "hardtanh_"),  # how nn.ReLU6 runs
     ]
 )
-# Signs of so many pictures fit into one whole number.
-_MOST_PICTURES = 62
+# A flag for each of so many signs in a row takes a mebibyte, and a sum of as many powers of 2 is exact in fp32.
+_MOST_PICTURES = 20
 
 
 class Naswot:
@@ -77,7 +76,7 @@ class Swap:
     patterns in the whole network. Beyond some tens of pictures hardly any two units agree, and it counts units.
 
     Args:
-        pictures: at most so many of the batch are used, 2 to 62.
+        pictures: at most so many of the batch are used, 2 to 20.
     """
 
     name = "swap"
@@ -94,16 +93,17 @@ class Swap:
             CandidateError: as for :class:`Naswot`.
         """
         batch = images[: self._pictures]
-        found: list[NDArray[np.int64]] = []
+        found = torch.zeros(2 ** len(batch), dtype=torch.bool)
+        digits = 2.0 ** torch.arange(len(batch))
 
         def add(signs: Tensor) -> None:
-            digits = 2 ** torch.arange(len(signs))
-            found.append(torch.unique((signs * digits[:, None]).sum(dim=0)).numpy())
+            found[(digits @ signs.float()).long()] = True
 
         _watch(module, batch, add)
-        if not found:
+        patterns = int(found.sum())
+        if not patterns:
             raise CandidateError("degenerate", "SWAP reads activation patterns and the network has no activation")
-        return float(len(np.unique(np.concatenate(found))))
+        return float(patterns)
 
 
 class Meco:
