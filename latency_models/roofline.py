@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from nas.architecture import Precision
 from nas.device import Device, Peaks
@@ -122,6 +123,12 @@ class Roofline:
         )
         mean = picojoules * 1e-9
         return Estimate(mean, self._energy_relative_std * mean, "mJ", self.name, device.name, "modelled")
+
+    def cards(self, device: Device) -> Mapping[str, Any]:
+        """Return what its constants are and where they come from."""
+        fitted = f"{device.name}, one factor: {self.factor:.3g}" if self._fitted else "nothing"
+        peaks = asdict(device.peaks) if device.peaks else None
+        return {self.name: {"fitted_on": fitted, "peaks": peaks, "relative_std": self._relative_std}}
 
     def _costs(self, graph: Graph, device: Device, factor: float) -> list[OpCost]:
         if device.peaks is None:

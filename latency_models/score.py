@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latency_models.encodings import encoder
 from latency_models.encodings.blocks import Encoding
+from latency_models.energy import EnergyFormula, work_of_rows
 from latency_models.graph import GraphRegressor
 from latency_models.metrics import average, scores
 from latency_models.tables import Groups, group_rows, read_table, split_rows
@@ -20,6 +21,8 @@ from latency_models.transfer import FewShot
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+_ENERGY_UNITS = {"_mj": 1.0, "_j": 1e3, "_wh": 3.6e6}
+_TIME_UNITS = {"_ms": 1.0, "_us": 1e-3, "_s": 1e3}
 POOL = 900  # architectures that the known devices have measured, and among which few-shot adaptation chooses
 
 
@@ -32,12 +35,14 @@ class Task:
         target: measured values, NaN where missing.
         groups: of its rows.
         latency: measured latency of each row, for an energy target.
+        millijoules: (unit of the target in mJ, unit of the latency in ms), where both columns name their unit.
     """
 
     encoding: Encoding
     target: Array
     groups: Groups
     latency: Array | None = None
+    millijoules: tuple[float, float] | None = None
 
     def blocks(self, rows: Rows) -> dict[str, Array]:
         """Return the features of the graphs that were measured for ``rows``, measured latency among them."""
@@ -75,7 +80,7 @@ class TableScorer:
         values = read.numbers(target)
         times = read.numbers(latency) if latency else None
         known = np.where(np.isfinite(times) & (times > 0), values, np.nan) if times is not None else values
-        task = Task(encoder(space)(read), known, group_rows(read, known), times)
+        task = Task(encoder(space)(read), known, group_rows(read, known), times, _units(target, latency))
         if transfer_from:
             known_devices = np.stack([read.numbers(column) for column in transfer_from], axis=1)
             runs = [_run_transfer(task, known_devices, train, seed) for seed in range(seeds)]
@@ -130,6 +135,24 @@ def _run_transfer(task: Task, known: Array, count: int, seed: int) -> dict[str, 
     }
 
 
+def _units(target: str, latency: str | None) -> tuple[float, float] | None:
+    """Return what an energy column and a latency column count in, in mJ and ms, by the endings of their names."""
+    joules = next((factor for ending, factor in _ENERGY_UNITS.items() if target.endswith(ending)), None)
+    seconds = next((factor for ending, factor in _TIME_UNITS.items() if (latency or "").endswith(ending)), None)
+    return None if joules is None or seconds is None else (joules, seconds)
+
+
+def _formula(task: Task, macs_and_bytes: Array, learn: Rows, test: Rows) -> tuple[Array, Array]:
+    """Return what E = a MACs + b bytes + static power x latency makes of the test rows, in the unit of the target."""
+    assert task.latency is not None
+    assert task.millijoules is not None
+    energy, time_unit = task.millijoules
+    work, latency_ms = work_of_rows(macs_and_bytes[task.groups.source]), task.latency * time_unit
+    model = EnergyFormula().fit(work[learn], latency_ms[learn], task.target[learn] * energy, task.groups.of_row[learn])
+    mean, std = model.predict(work[test], latency_ms[test])
+    return mean / energy, std / energy
+
+
 def _beats(model: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool:
     """Tell whether the model errs less than the baseline; one that does not is not worth its parameters."""
     return bool(model["mape"] < baseline["mape"])
@@ -144,6 +167,8 @@ def _baselines(task: Task, learn: Rows, test: Rows) -> Mapping[str, Mapping[str,
         found["roofline"] = scores(measured, _roofline(task.encoding.roofline, task.target, learn, test))
     if task.latency is not None:
         watts = float(np.median(task.target[learn] / task.latency[learn]))
+        if task.encoding.roofline is not None and task.millijoules:
+            found["energy_formula"] = scores(measured, *_formula(task, task.encoding.roofline, learn, test))
         found["latency_x_constant_watts"] = scores(measured, watts * task.latency[test])
         alone = replace(task, latency=None)
         model = GraphRegressor().fit(alone.blocks(learn), task.target[learn], task.groups.of_row[learn])

@@ -9,15 +9,18 @@ measured is what removes most of that prior's variance. Everything that the choi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency_models.conformal import widening
 from latency_models.gaussian_process import GaussianProcess
-from nas.errors import ConfigError
+from latency_models.stored import load, save
+from nas.errors import ConfigError, MeasurementError
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -81,6 +84,9 @@ class FewShot:
 
     name = "transfer"
 
+    def __init__(self) -> None:
+        self._rows: Rows | None = None
+
     def fit_sources(self, blocks: Mapping[str, Array], costs: Array) -> FewShot:
         """Learn the known devices; returns self.
 
@@ -97,8 +103,7 @@ class FewShot:
         self._sources = GaussianProcess(iterations=40, tuning_rows=400).fit(blocks, self._relative, np.ones(len(costs)))
         self._pool = dict(blocks)
         self._pool_costs = self._of_sources(blocks)
-        self._pool_likeness = self._sources.covariance(blocks, blocks)
-        self._unit = float(np.mean(np.diag(self._pool_likeness)))
+        self._compare_pool()
         self.prior, self._promise = self._tune()
         return self
 
@@ -119,13 +124,54 @@ class FewShot:
         return self
 
     def predict(self, blocks: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Return mean and deviation per row, in the unit of the measurements."""
+        """Return mean and deviation per row, in the unit of the measurements.
+
+        Raises:
+            MeasurementError: nothing was measured on the new device yet.
+        """
+        if self._rows is None:
+            raise MeasurementError("few-shot adaptation was given no measurement; call adapt before predict.")
         costs = self._of_sources(blocks)
-        own_blocks = {name: block[self._rows] for name, block in self._pool.items()}
+        rows = self._rows
+        own_blocks = {name: block[rows] for name, block in self._pool.items()}
         likeness = self._likeness(self._sources.covariance(blocks, own_blocks))
-        mean, cross = _prior_of(self.prior, costs, likeness, self._pool_costs[self._rows])
+        mean, cross = _prior_of(self.prior, costs, likeness, self._pool_costs[rows])
         own = _prior_variance(self.prior, costs)
         return _posterior(mean, cross, own, self._solver, self._excess, self._scale, self.prior, self._factor)
+
+    def save(self, path: Path, card: Mapping[str, Any]) -> None:
+        """Write the known devices and, once adapted, the new one: arrays and a JSON card; see ``stored``."""
+        arrays = {f"sources/{name}": values for name, values in self._sources.to_arrays().items()}
+        arrays |= {f"pool/{name}": block for name, block in self._pool.items()}
+        arrays |= {"pool_costs": self._pool_costs}
+        if self._rows is not None:
+            arrays |= {"rows": self._rows.astype(np.float64), "solver": self._solver, "excess": self._excess}
+            arrays |= {"adapted": np.array([self._scale, self._factor])}
+        facts = {"prior": asdict(self.prior), "promise": asdict(self._promise), "blocks": list(self._pool)}
+        save(path, self.name, arrays, {**facts, "card": dict(card)})
+
+    @staticmethod
+    def load(path: Path) -> tuple[FewShot, dict[str, Any]]:
+        """Return the model of a file and its card; it chooses, adapts and predicts as the one that was saved."""
+        arrays, facts = load(path, FewShot.name)
+        model = FewShot()
+        sources = {
+            name.removeprefix("sources/"): found for name, found in arrays.items() if name.startswith("sources/")
+        }
+        model._sources = GaussianProcess.from_arrays(sources)
+        model._pool = {name: arrays[f"pool/{name}"] for name in facts["blocks"]}
+        model._pool_costs = arrays["pool_costs"]
+        model._compare_pool()
+        model.prior, model._promise = Prior(**facts["prior"]), Promise(**facts["promise"])
+        if "rows" in arrays:
+            model._rows, model._solver = arrays["rows"].astype(np.int64), arrays["solver"]
+            model._excess = arrays["excess"]
+            model._scale, model._factor = (float(value) for value in arrays["adapted"])
+        return model, facts["card"]
+
+    def _compare_pool(self) -> None:
+        self._pool_likeness = self._sources.covariance(self._pool, self._pool)
+        self._unit = float(np.mean(np.diag(self._pool_likeness)))
 
     def _of_sources(self, blocks: Mapping[str, Array]) -> Array:
         return np.maximum(self._sources.predict(blocks)[0], 0.01)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ExportError
 from nas.evaluation import Evaluation
-from nas.measurement import Measurement
+from nas.measurement import Estimate, Measurement, number_from_dict
 from nas.protocols import CostMeter, Runtime
 
 ACCURACY_TOLERANCE = 0.001
@@ -57,6 +58,7 @@ class Exporter:
         score: model file, pre-processing and split name to the task's metric.
         environment: versions, for the card.
         device: name and fingerprint, for the card.
+        cost_cards: model name to what its estimates rest on, for the card.
     """
 
     dataset: Dataset
@@ -65,6 +67,7 @@ class Exporter:
     score: Score
     environment: Mapping[str, str]
     device: Mapping[str, Any]
+    cost_cards: Mapping[str, Any] = field(default_factory=dict)
 
     def export(
         self,
@@ -205,6 +208,7 @@ class Exporter:
             },
             "values": dict(evaluation.values),
             "provenance": {metric: dict(origin) for metric, origin in evaluation.provenance.items()},
+            "estimates": self._estimates(evaluation),
             "verified": {**asdict(verified), "latency": latency},
             "files_kib": {path.name: path.stat().st_size / 1024 for path in sorted(folder.iterdir())},
             "runtime": self.runtime.version,
@@ -212,6 +216,25 @@ class Exporter:
             "environment": dict(self.environment),
             "notes": list(notes),
         }
+
+    def _estimates(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return the costs that nobody measured, each with its interval and the cards of the models behind it."""
+        found = {}
+        for metric, origin in evaluation.provenance.items():
+            number = number_from_dict(origin) if origin.get("provenance") in ("predicted", "modelled") else None
+            if isinstance(number, Estimate):
+                known = math.isfinite(number.std)
+                cards = {name: card for name, card in self.cost_cards.items() if name in number.model}
+                found[metric] = {
+                    "label": number.kind,
+                    "value": number.mean,
+                    "unit": number.unit,
+                    "interval_90": list(number.interval_90) if known else None,
+                    "model": number.model,
+                    "why_so_wide": number.note,
+                    "rests_on": cards,
+                }
+        return found
 
 
 def _tolerance(origin: Mapping[str, Any]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from nas.architecture import Precision
+from nas.architecture import Architecture, Precision
 
 Shape = tuple[int, ...]
 Attribute = int | float | str | tuple[int, ...]
@@ -95,10 +95,17 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """Ops in an order in which each follows its producers."""
+    """Ops in an order in which each follows its producers.
+
+    Args:
+        ops: in that order.
+        input_shape: batch included.
+        architecture: that was lowered, for models that look at choices too; None for a graph from elsewhere.
+    """
 
     ops: tuple[Op, ...]
     input_shape: Shape
+    architecture: Architecture | None = field(default=None, compare=False, repr=False)
 
     @property
     def macs(self) -> int:

@@ -68,6 +68,7 @@ class Estimate:
         model: which model said so.
         device: name of the device that it speaks of.
         kind: ``predicted`` by a fitted model, ``modelled`` from published constants, ``computed`` exactly.
+        note: why the interval is wider than where the model was fitted; empty where it is not.
     """
 
     mean: float
@@ -76,6 +77,13 @@ class Estimate:
     model: str
     device: str
     kind: Provenance = "predicted"
+    note: str = ""
+
+    @property
+    def interval_90(self) -> tuple[float, float]:
+        """Ends of the 90 % interval, 1.645 deviations to either side and never below 0."""
+        half = 1.6448536269514722 * self.std
+        return max(self.mean - half, 0.0), self.mean + half
 
     @property
     def value(self) -> float:

@@ -228,6 +228,15 @@ class EnergyModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Documented(Protocol):
+    """A cost model that says what it rests on; the cards go into the exported model's card."""
+
+    def cards(self, device: Device, /) -> Mapping[str, Any]:
+        """Return model name, as its estimates give it, to what it was fitted on and how good it is; JSON-ready."""
+        ...
+
+
 class TableScorer(Protocol):
     """Scores cost models on a table of measurements."""
 

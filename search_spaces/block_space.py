@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +81,8 @@ class BlockSpace(ABC):
     def lower(self, architecture: Architecture, /) -> Graph:
         """Return the graph at batch size 1, batch norms folded, each op at its block's precision. No torch."""
         self.check(architecture)
-        return lower_network(self.decode(architecture), architecture.precision)
+        lowered = lower_network(self.decode(architecture), architecture.precision)
+        return replace(lowered, architecture=architecture)
 
     def input_size(self, architecture: Architecture, /) -> tuple[int, ...]:
         """Return (height, width) of the pictures that it reads."""

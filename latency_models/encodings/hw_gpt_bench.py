@@ -12,6 +12,8 @@ from latency_models.encodings.blocks import Array, Encoding, parsed
 from latency_models.tables import Table
 from nas.errors import DataError
 
+_CONTEXT, _VOCABULARY = 1024, 50257  # of GPT-2
+
 
 def encode(table: Table) -> Encoding:
     """Return features of ``arch``: sizes, sums over layers, work, and what each layer chose."""
@@ -49,7 +51,16 @@ def encode(table: Table) -> Encoding:
         "layers_by_width": np.hstack([heads, ratios]) * width[:, None],
     }
     per_choice = np.hstack([_counts(width[:, None]), present, _places(heads), _places(ratios), bias[:, None]])
-    return Encoding(blocks, per_choice)
+    return Encoding(blocks, per_choice, _work(width, depth, all_ratios))
+
+
+def _work(width: Array, depth: Array, all_ratios: Array) -> Array:
+    """Return MACs and bytes of reading a context of GPT-2's length at fp32; attention is as wide as the embedding."""
+    matrices = 4 * depth * width**2 + 2 * all_ratios * width**2 + _VOCABULARY * width
+    attention = 2 * depth * _CONTEXT**2 * width
+    # Per layer: normed twice, projected to three, attended, projected, added twice, and the MLP's inner width twice.
+    activations = _CONTEXT * width * (9 * depth + 2 * all_ratios) + _CONTEXT * _VOCABULARY
+    return np.stack([_CONTEXT * matrices + attention, 4 * (matrices + activations)], axis=1)
 
 
 def _row(value: object, row: int) -> tuple[float, int, list[float], list[float], bool]:

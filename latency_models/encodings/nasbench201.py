@@ -7,7 +7,7 @@ cell stands 5 times at 16 channels and 32 x 32, 5 times at 32 and 16 x 16, 5 tim
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,24 @@ def encode(table: Table) -> Encoding:
         "live_graph": _of_distinct(both, contracted=True),
     }
     return Encoding(blocks, blocks["written"], _work(codes))
+
+
+def live_text(choices: Mapping[str, object]) -> str:
+    """Return the string of the cell that a search space's choices ``node<sink>_from<source>`` make, dead edges none.
+
+    A network that leaves out what its output does not see runs like the cell whose dead edges are ``none``.
+    """
+    codes = np.array([[OPS.index(str(choices[f"node{sink}_from{source}"])) for source, sink in EDGES]])
+    live = _reachable(codes)[2][0]
+    words = [f"{OPS[code]}~{source}" for code, (source, _) in zip(live, EDGES, strict=True)]
+    return f"|{words[0]}|+|{words[1]}|{words[2]}|+|{words[3]}|{words[4]}|{words[5]}|"
+
+
+def convolution_macs(text: str) -> int:
+    """Return the MACs of the convolutions of all 15 published cells with this string."""
+    codes = _codes(text, 0)
+    per_cell = sum(9 if code == CONV3 else 1 for code in codes if code in (CONV1, CONV3))
+    return per_cell * _CELLS_PER_STAGE * sum(size**2 * channels**2 for channels, size in _STAGES)
 
 
 def _codes(text: object, row: int) -> list[int]:

@@ -270,7 +270,10 @@ class _Feeder:
 
 def _settle(parts: Parts, store: StudyStore) -> list[str]:
     if parts.meter is None:
-        return []
+        return [
+            f"nothing was measured on '{parts.device.name}': its costs are estimates (predicted or modelled). "
+            "Intervals, reasons and the cards of the models are in the exported model_card.json under estimates"
+        ]
     try:
         notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
         return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives, parts.foresight)]
@@ -303,6 +306,7 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
         score=parts.evaluator.score,
         environment=environment(),
         device=_device_facts(parts),
+        cost_cards=parts.cost_cards(),
     )
     return Shipper(store, parts.folder, parts.objectives, exporter, partial(_profile, parts), parts.preprocessing)
 

@@ -24,7 +24,17 @@ from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
-from nas.protocols import DataSource, EnergyModel, ExactCosts, Job, LatencyModel, Runtime, SearchSpace, StepLowering
+from nas.protocols import (
+    DataSource,
+    Documented,
+    EnergyModel,
+    ExactCosts,
+    Job,
+    LatencyModel,
+    Runtime,
+    SearchSpace,
+    StepLowering,
+)
 from nas.screen import Screen
 from nas.search.foresight import Foresight
 from nas.search.halving import Halving
@@ -107,8 +117,10 @@ class Parts:
 
     @cached_property
     def energy_model(self) -> EnergyModel | None:
-        """The labelled estimate of the energy, where it was asked for."""
-        if self.config.get("energy") != "modelled":
+        """The estimate of the energy, where it was asked for, or where an axis needs it and nothing is timed."""
+        axis = any(objective.metric == "energy_mj" for objective in self.objectives)
+        predicted = axis and self.config.get("energy") is None and self.config["cost"]["mode"] == "predicted"
+        if self.config.get("energy") != "modelled" and not predicted:
             return None
         model: EnergyModel = instantiate(self.config["cost"]["model"])
         return model
@@ -118,6 +130,11 @@ class Parts:
         """The estimate of the energy even where energy is measured, for what needs no more than its magnitude."""
         model = self.latency_model
         return model if isinstance(model, EnergyModel) else None
+
+    def cost_cards(self) -> Mapping[str, Any]:
+        """Return what the models behind estimates rest on, JSON-ready; empty where the model does not say."""
+        model = self.latency_model
+        return model.cards(self.device) if isinstance(model, Documented) else {}
 
     @cached_property
     def accuracy(self) -> Trainer | Scorer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from latency_models.transfer import FewShot
-from nas.errors import ConfigError
+from nas.errors import ConfigError, MeasurementError
 
 
 def _world(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -59,3 +61,20 @@ def test_one_known_device_is_enough_and_none_is_refused() -> None:
     assert (std > 0).all()
     with pytest.raises(ConfigError, match="at least one known device"):
         FewShot().fit_sources(blocks, costs[:, :0])
+
+
+def test_a_saved_model_chooses_adapts_and_predicts_alike(tmp_path: Path) -> None:
+    blocks, costs = _world(4)
+    model = FewShot().fit_sources(blocks, costs[:, :4])
+    model.save(tmp_path / "sources", {"space": "made here"})
+    again, card = FewShot.load(tmp_path / "sources")
+    assert card == {"space": "made here"}
+    rows = model.choose(10)
+    np.testing.assert_array_equal(again.choose(10), rows)
+    with pytest.raises(MeasurementError, match="call adapt"):
+        again.predict(blocks)
+    expected = model.adapt(rows, costs[rows, 6]).predict(blocks)
+    model.save(tmp_path / "adapted", {})
+    for other in (again.adapt(rows, costs[rows, 6]), FewShot.load(tmp_path / "adapted")[0]):
+        np.testing.assert_allclose(other.predict(blocks), expected, rtol=1e-9)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json", ".npz", ".npz"]
