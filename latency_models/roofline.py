@@ -17,6 +17,7 @@ from nas.device import Device, Peaks
 from nas.errors import ConfigError, MeasurementError
 from nas.graph import Graph, Op
 from nas.measurement import Estimate, Measurement
+from nas.protocols import PredictedPart
 
 # Horowitz: Computing's energy problem (and what we can do about it), ISSCC 2014, figure 1.1.9, 45 nm at 0.9 V, in pJ:
 # fp32 multiply 3.7 and add 0.9; fp16 1.1 and 0.4; int8 multiply 0.2, with int32 accumulation 0.1; int4 taken as int8,
@@ -115,6 +116,17 @@ class Roofline:
     def breakdown(self, graph: Graph, device: Device) -> list[OpCost]:
         """Return the cost of each op in the order of the graph; the sum is the prediction."""
         return self._costs(graph, device, self.factor)
+
+    def parts(self, graph: Graph, device: Device) -> list[PredictedPart]:
+        """Return each op as a part of the prediction, and what bounds it as its kind."""
+        return [
+            PredictedPart(cost.name, f"{cost.kind}, bound by {cost.bound}", cost.latency_ms, True, (cost.name,))
+            for cost in self.breakdown(graph, device)
+        ]
+
+    def doubts(self, graph: Graph, device: Device) -> list[str]:
+        """Return that it is a roofline, which knows peaks alone."""
+        return ["a roofline: what the ops take at the device's peaks, at which no runtime runs throughout"]
 
     def predict_energy(self, graph: Graph, device: Device) -> Estimate:
         """Return millijoules of arithmetic and of moving each op's tensors from DRAM, kind ``modelled``."""

@@ -40,17 +40,15 @@ class Forest:
         """Return the sum of the leaves that each row (rows, columns) reaches."""
         # scikit-learn compares in single precision.
         rows = rows.astype(np.float32).astype(np.float64)
-        total = np.full(len(rows), self.start)
-        index = np.arange(len(rows))
-        for left, right, feature, threshold, value in zip(
-            self.left.astype(int), self.right.astype(int), self.feature.astype(int), self.threshold, self.value,
-            strict=True,
-        ):  # fmt: skip
-            node = np.zeros(len(rows), dtype=int)
-            while (inner := left[node] >= 0).any():
-                goes_left = rows[index, np.maximum(feature[node], 0)] <= threshold[node]
-                node = np.where(inner, np.where(goes_left, left[node], right[node]), node)
-            total += value[node]
+        left, right, feature = (found.astype(int) for found in (self.left, self.right, self.feature))
+        tree = np.arange(len(left))
+        # All trees go down one level at a time: a single row is answered in a fraction of a millisecond.
+        node = np.zeros((len(rows), len(left)), dtype=int)
+        while (inner := left[tree, node] >= 0).any():
+            seen = np.take_along_axis(rows, np.maximum(feature[tree, node], 0), axis=1)
+            below = np.where(seen <= self.threshold[tree, node], left[tree, node], right[tree, node])
+            node = np.where(inner, below, node)
+        total: Array = self.start + self.value[tree, node].sum(axis=1)
         return total
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nas
-from nas.cli.arguments import Command, parse
+from nas.cli.arguments import TOGETHER, Command, parse
 from nas.errors import ConfigError, NasError
 
 _INTERRUPTED = 130
@@ -66,6 +66,9 @@ def _run(command: Command) -> int:
     if command.cfg:
         print(compose.show(request, command.package, command.resolve), end="")
         return 0
+    if command.verb in TOGETHER and not command.multirun:
+        parts = [compose.resolve(job) for job in compose.expand(request)]
+        return _run_verb(command.verb, {**parts[0], "parts": parts})
     if not command.multirun:
         return _run_verb(command.verb, compose.resolve(request))
     requests = compose.expand(request)

@@ -11,10 +11,19 @@ from nas.config.schema import ROOTS
 from nas.errors import ConfigError, closest, unknown_name
 
 # Keys that words without "=" fill, per verb, in their order.
-POSITIONAL = {"front": ("study",), "export": ("study",), "profile": ("model",), "new": ("kind", "name")}
+POSITIONAL = {
+    "front": ("study",),
+    "export": ("study",),
+    "profile": ("model",),
+    "predict": ("file",),
+    "new": ("kind", "name"),
+}
 
 # Keys that are written otherwise, per verb: conf/space/ holds search spaces, and Hydra takes "space" for that group.
 WRITTEN = {"score-latency": {"space": "encoding"}}
+
+# Verbs that take several values of a group as parts of one run, where others need -m for one run each.
+TOGETHER = frozenset({"fit"})
 
 _SWITCHES = {
     "-h": "help",

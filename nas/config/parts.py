@@ -15,6 +15,7 @@ import numpy as np
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
+from nas.config.models import latency_model
 from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
@@ -103,8 +104,7 @@ class Parts:
     @cached_property
     def latency_model(self) -> LatencyModel:
         """Predicts before anything is built."""
-        model: LatencyModel = instantiate(self.config["cost"]["model"])
-        return model
+        return latency_model(self.config["cost"]["model"], self.runtime)
 
     @cached_property
     def foresight(self) -> Foresight | None:
@@ -122,7 +122,12 @@ class Parts:
         predicted = axis and self.config.get("energy") is None and self.config["cost"]["mode"] == "predicted"
         if self.config.get("energy") != "modelled" and not predicted:
             return None
-        model: EnergyModel = instantiate(self.config["cost"]["model"])
+        model = self.latency_model
+        if not isinstance(model, EnergyModel):
+            raise ConfigError(
+                f"energy=modelled: cost.model={self.config['cost']['model']} says nothing of energy. "
+                "Drop energy=modelled, or take the roofline as the model"
+            )
         return model
 
     @property

@@ -258,6 +258,49 @@ class ScoreLatencyConfig:
 
 
 @dataclass
+class FitDataConfig:
+    """What the timed networks read; nothing is loaded, since untrained networks learn nothing."""
+
+    resolutions: list[int] = _key([8, 12, 16, 24, 32], "sides of the pictures, pixels")
+    channels: list[int] = _key([1, 3], "colour channels, each drawn alike")
+    classes: int = _key(10, "classes", least=2)
+
+
+@dataclass
+class FitConfig:
+    """Keys of ``nas fit``."""
+
+    space: Any = _group("spaces whose networks are timed; a,b takes both")
+    runtime: Any = _group("runtimes that are timed; a,b takes both")
+    device: Any = _group("device, one that can be reached")
+    cost: Any = _group("settings of the timing")
+    fitter: Any = _group("cost models that are fitted and scored")
+    data: FitDataConfig = _key(FitDataConfig, "what the networks read")
+    minutes: float = _key(10.0, "wall clock of timing and fitting together", above=0)
+    networks: int | None = _key(None, "timed at most; null leaves it to the minutes", least=20)
+    rounds: int = _key(8, "blocks of runs of each network", least=5)
+    batch: int = _key(32, "networks timed in turns in one process", least=1)
+    seed: int = _key(0, "of networks, weights, and of who is held out", least=0)
+    folder: str = _key("runs/latency_models", "where fitted models are kept")
+    name: str | None = _key(None, "folder of this one in there; null: from device, spaces and runtimes", name=True)
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
+class PredictConfig:
+    """Keys of ``nas predict``."""
+
+    file: str = _key(MISSING, "ONNX file, float or quantized")
+    runtime: Any = _group("runtime that would run it")
+    device: Any = _group("device that would run it; it need not be in reach")
+    cost: Any = _group("its model predicts where nothing was fitted for the device")
+    model: str | None = _key(None, "folder of a fitted model; null: the device's newest in folder")
+    folder: str = _key("runs/latency_models", "where nas fit keeps fitted models")
+    top: int = _key(20, "kernels shown; json has them all", least=1)
+    output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
+
+
+@dataclass
 class NewConfig:
     """Keys of ``nas new``."""
 
@@ -275,6 +318,8 @@ ROOTS: dict[str, type] = {
     "export": ExportConfig,
     "devices": DevicesConfig,
     "score-latency": ScoreLatencyConfig,
+    "fit": FitConfig,
+    "predict": PredictConfig,
     "new": NewConfig,
 }
 
@@ -324,6 +369,7 @@ def _checked(schema: type, config: Mapping[str, Any], prefix: str) -> Iterator[t
         "executor": ExecutorConfig,
         "sampler": SamplerConfig,
         "replay": ReplayConfig,
+        **({"data": FitDataConfig} if schema is FitConfig else {}),
     }
     for field in dataclasses.fields(schema):
         value = config.get(field.name)
