@@ -317,20 +317,6 @@ class Parts:
                 "choose cost=measured, or drop it from objective= and limits."
             )
 
-    def _check_auto(self) -> None:
-        """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
-        if self.config["cost"]["mode"] != "auto":
-            return
-        measured = {"memory_kib", *self.dataset.task.timings} - {"latency_ms"}
-        if self.energy_model is None:
-            measured.add("energy_mj")
-        wanted = {objective.metric for objective in self.objectives} | set(self.screen.limits)
-        if beyond := sorted(measured & wanted):
-            raise ConfigError(
-                f"cost=auto predicts latency_ms alone, but {', '.join(beyond)} can only be measured here; "
-                "choose cost=measured, or drop it from objective= and limits."
-            )
-
 
 def _check_range(objective: Objective) -> None:
     for name, value in (("bound", objective.bound), ("reference", objective.reference)):

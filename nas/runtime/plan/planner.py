@@ -164,7 +164,9 @@ class Planner:
         """Emit the rows of a stored table that belong to the new tokens; False where a Slice takes something else."""
         table = self.values.get(node.inputs[0])
         bounds = [self.values.get(name) for name in node.inputs[1:5]]
-        if self.past is None or not isinstance(table, Stored) or (table.array.ndim, table.array.dtype) != (2, "f4"):
+        if self.past is None or not isinstance(table, Stored):
+            return False
+        if table.array.ndim != 2 or table.array.dtype != np.float32:
             return False
         known = [value.array.reshape(-1).tolist() if isinstance(value, Stored) else [] for value in bounds]
         last, rows = self.past + self.tokens, table.array.shape[0]
