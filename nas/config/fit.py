@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError, MeasurementError
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
+from nas.measure.settings import TimingSettings
 from nas.protocols import LatencyFitter, Runtime, SearchSpace
 from nas.quantize.static import needs_reduced_range
 
@@ -46,7 +48,7 @@ def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] |
             "measurements; use device=local on the device itself, or device=ssh."
         )
     runtimes = _runtimes(parts)
-    timing = instantiate(config["cost"]["timing"], path="cost.timing")
+    timing = _timing(config)
     gate = FileGate(local_fingerprint().id)
     fingerprint = device.fingerprint
     features = fingerprint.features if fingerprint else ()
@@ -83,6 +85,15 @@ def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] |
     }
     card = dict(fitter.fit(timed, device, target, facts))
     return {**card, "saved": str(target), "elapsed_s": time.monotonic() - begun}
+
+
+def _timing(config: Mapping[str, Any]) -> TimingSettings:
+    """Return the timing of single models, cut short for many networks."""
+    node = config["cost"].get("timing")
+    if node is None:
+        raise ConfigError("cost has no timing settings, which a fit needs; use cost=measured.")
+    timing: TimingSettings = instantiate(node, path="cost.timing")
+    return replace(timing, tries=config["tries"], warmup_s=config["warmup_s"])
 
 
 def spaces_of(parts: Sequence[Mapping[str, Any]]) -> list[SearchSpace]:

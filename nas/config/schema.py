@@ -280,6 +280,8 @@ class FitConfig:
     networks: int | None = _key(None, "timed at most; null leaves it to the minutes", least=20)
     rounds: int = _key(8, "blocks of runs of each network", least=5)
     batch: int = _key(32, "networks timed in turns in one process", least=1)
+    tries: int = _key(1, "how often a disturbed batch is redone, over cost.timing.tries", least=1)
+    warmup_s: float = _key(0.01, "seconds of warming up, over cost.timing.warmup_s", above=0)
     seed: int = _key(0, "of networks, weights, and of who is held out", least=0)
     folder: str = _key("runs/latency_models", "where fitted models are kept")
     name: str | None = _key(None, "folder of this one in there; null: from device, spaces and runtimes", name=True)

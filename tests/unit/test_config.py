@@ -23,6 +23,8 @@ MANDATORY = {
     "export": ["study=s"],
     "profile": ["model=m.onnx"],
     "devices": [],
+    "fit": [],
+    "predict": ["file=m.onnx"],
     "score-latency": ["table=t.csv", "encoding=hat", "target=ms"],
 }
 MEMBERS = [
