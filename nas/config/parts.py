@@ -249,10 +249,7 @@ class Parts:
                     f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
                     f"{mend}, or accuracy=short_training, or cost=measured"
                 )
-        if isinstance(self.accuracy, SharedTrainer):
-            from nas.accuracy.supernet import sharing
-
-            sharing(self.space)
+        self._check_sharing()
         self._check_auto()
         for objective in self.objectives:
             _check_range(objective)
@@ -271,6 +268,12 @@ class Parts:
                     f"limits.{name} cannot be held: nothing gives {name} in this search; "
                     f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
                 )
+
+    def _check_sharing(self) -> None:
+        if isinstance(self.accuracy, SharedTrainer):
+            from nas.accuracy.supernet import sharing
+
+            sharing(self.space)
 
     def _check_auto(self) -> None:
         """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
