@@ -258,10 +258,7 @@ class Parts:
                     f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
                     f"{mend}, or accuracy=short_training, or cost=measured"
                 )
-        if isinstance(self.accuracy, SharedTrainer):
-            from nas.accuracy.supernet import sharing
-
-            sharing(self.space)
+        self._check_sharing()
         self._check_auto()
         for objective in self.objectives:
             _check_range(objective)
@@ -302,6 +299,12 @@ class Parts:
                 f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="
                 f"[{','.join([*self.config['proxies'], *missing])}]"
             )
+
+    def _check_sharing(self) -> None:
+        if isinstance(self.accuracy, SharedTrainer):
+            from nas.accuracy.supernet import sharing
+
+            sharing(self.space)
 
     def _check_auto(self) -> None:
         """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
