@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from latency_models.additive import times_of
 from latency_models.graph_latency import GraphLatency
+from nas.cost_protocols import PredictedPart
 from nas.device import Device
 from nas.errors import DataError
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
-from nas.protocols import PredictedPart, Runtime
+from nas.protocols import Runtime
 
 Array = NDArray[np.float64]
 

@@ -19,10 +19,10 @@ from latency_models.conformal import widening
 from latency_models.graph import CANDIDATES, Regressor, validation_error
 from latency_models.kernels import kernels
 from latency_models.stored import load, save
+from nas.cost_protocols import PredictedPart
 from nas.device import Device
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
-from nas.protocols import PredictedPart
 
 Array = NDArray[np.float64]
 Blocks = dict[str, Array]

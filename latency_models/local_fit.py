@@ -17,11 +17,11 @@ from latency_models.fitted import CARD
 from latency_models.graph_latency import GraphLatency
 from latency_models.metrics import scores
 from latency_models.roofline import Roofline
+from nas.cost_protocols import TimedNetwork
 from nas.device import Device
 from nas.errors import ConfigError, MeasurementError
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
-from nas.protocols import TimedNetwork
 
 Array = NDArray[np.float64]
 Rows = list[tuple[Graph, Device, Measurement]]

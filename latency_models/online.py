@@ -19,11 +19,11 @@ from latency_models.bayes import LogSum
 from latency_models.conformal import Z_90, widening
 from latency_models.roofline import FREE_KINDS
 from nas.architecture import Precision
+from nas.cost_protocols import LatencyModel
 from nas.device import Device, Peaks
 from nas.errors import ConfigError, MeasurementError
 from nas.graph import Graph, Op
 from nas.measurement import Estimate, Measurement
-from nas.protocols import LatencyModel
 
 Array = NDArray[np.float64]
 Term = tuple[str, str]

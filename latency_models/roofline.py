@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas.architecture import Precision
+from nas.cost_protocols import PredictedPart
 from nas.device import Device, Peaks
 from nas.errors import ConfigError, MeasurementError
 from nas.graph import Graph, Op
 from nas.measurement import Estimate, Measurement
-from nas.protocols import PredictedPart
 
 # Horowitz: Computing's energy problem (and what we can do about it), ISSCC 2014, figure 1.1.9, 45 nm at 0.9 V, in pJ:
 # fp32 multiply 3.7 and add 0.9; fp16 1.1 and 0.4; int8 multiply 0.2, with int32 accumulation 0.1; int4 taken as int8,

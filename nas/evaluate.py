@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture, Precision
+from nas.cost_protocols import EnergyModel
 from nas.data import Dataset, Encoding
 from nas.doubt import LATENCY, Guess, why_measure
 from nas.errors import CandidateError, ConfigError
@@ -21,7 +22,7 @@ from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement
 from nas.progress import InfeasibleError, Progress
-from nas.protocols import CostMeter, DeviceGate, EnergyModel, Runtime
+from nas.protocols import CostMeter, DeviceGate, Runtime
 from nas.screen import NEEDS_NO_TRAINING, TIMED, Screen
 
 if TYPE_CHECKING:

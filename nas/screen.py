@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.architecture import Architecture
+from nas.cost_protocols import LatencyModel
 from nas.device import Device
 from nas.graph import Graph
 from nas.measurement import Estimate
 from nas.objective import Objective
-from nas.protocols import ExactCosts, LatencyModel, SearchSpace, StepLowering
+from nas.protocols import ExactCosts, SearchSpace, StepLowering
 
 TIMED = ("latency_ms", "ttft_ms", "token_ms")
 NEEDS_NO_TRAINING = (*TIMED, "size_kib", "memory_kib")

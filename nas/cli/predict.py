@@ -14,10 +14,11 @@ from rich.markup import escape
 from nas.cli import tables
 from nas.config.instantiate import instantiate
 from nas.config.models import latency_model, newest_model, read_card
+from nas.cost_protocols import ExplainingModel, LatencyModel, PredictedPart
 from nas.device import Device
 from nas.errors import ModelFileError, closest
 from nas.graph import Graph
-from nas.protocols import ExplainingModel, LatencyModel, PredictedPart, Runtime
+from nas.protocols import Runtime
 from nas.runtime.onnx_graph import graph_from_onnx
 
 _Z_90 = 1.645  # half width of a normal 90 % interval, in standard deviations

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.cli import tables
 from nas.config.instantiate import instantiate
-from nas.protocols import TableScorer
+from nas.cost_protocols import TableScorer
 
 _COLUMNS = ("spearman", "kendall", "within_5_pct", "within_10_pct", "mape", "coverage_90")
 

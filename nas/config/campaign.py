@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from nas.architecture import Architecture, Precision
+from nas.cost_protocols import TimedNetwork
 from nas.errors import CandidateError, MeasurementError, ModelFileError, NasError
 from nas.graph import Graph
 from nas.measure.replay import Meter
 from nas.measurement import Measurement
-from nas.protocols import SearchSpace, TimedNetwork
+from nas.protocols import SearchSpace
 from nas.quantize.emit import emit_fp32
 from nas.quantize.static import quantize_static
 

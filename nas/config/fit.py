@@ -14,13 +14,14 @@ from typing import Any
 import nas
 from nas.config.campaign import Campaign
 from nas.config.instantiate import instantiate
+from nas.cost_protocols import LatencyFitter
 from nas.data import Task
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError, MeasurementError
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.settings import TimingSettings
-from nas.protocols import LatencyFitter, Runtime, SearchSpace
+from nas.protocols import Runtime, SearchSpace
 from nas.quantize.static import needs_reduced_range
 
 # Kept for the fit of the models: what it takes at the most, and as a share of a short campaign.

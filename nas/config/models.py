@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.config.instantiate import instantiate
+from nas.cost_protocols import LatencyModel
 from nas.device import Device
 from nas.errors import ConfigError
-from nas.protocols import LatencyModel, Runtime
+from nas.protocols import Runtime
 
 CARD = "card.json"
 

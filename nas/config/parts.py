@@ -16,6 +16,7 @@ from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
 from nas.config.models import latency_model
+from nas.cost_protocols import Documented, EnergyModel, LatencyModel
 from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
@@ -25,17 +26,7 @@ from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.objective import Objective
-from nas.protocols import (
-    DataSource,
-    Documented,
-    EnergyModel,
-    ExactCosts,
-    Job,
-    LatencyModel,
-    Runtime,
-    SearchSpace,
-    StepLowering,
-)
+from nas.protocols import DataSource, ExactCosts, Job, Runtime, SearchSpace, StepLowering
 from nas.screen import Screen
 from nas.search.foresight import Foresight
 from nas.search.halving import Halving

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nas.architecture import Architecture
+from nas.cost_protocols import LatencyModel
 from nas.doubt import LATENCY, Guess, Rival, interval
 from nas.evaluation import Evaluation
 from nas.graph import Graph
 from nas.measurement import Estimate, Measurement, number_from_dict
-from nas.protocols import LatencyModel
 from nas.screen import Screen
 from nas.search.front import Members, front_of
 

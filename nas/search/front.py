@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from nas.cost_protocols import EnergyModel
 from nas.doubt import LATENCY, interval
 from nas.errors import StoreError
 from nas.evaluation import Baseline, Evaluation, State
 from nas.measurement import Measurement, number_from_dict
 from nas.objective import Objective, reference_box
 from nas.pareto import hypervolume, non_dominated
-from nas.protocols import EnergyModel, OperatorTime, SearchSnapshot, ShippedModel
+from nas.protocols import OperatorTime, SearchSnapshot, ShippedModel
 from nas.screen import Screen
 from nas.store import StudyStore
 

@@ -11,11 +11,12 @@ from latency_models.fitted import FittedLatency
 from latency_models.local_fit import LocalFitter
 from nas.config.instantiate import instantiate
 from nas.config.models import latency_model, newest_model, read_card
+from nas.cost_protocols import ExplainingModel, LatencyModel, TimedNetwork
 from nas.data import Task
 from nas.device import Device, Peaks
 from nas.errors import ConfigError, DataError, MeasurementError
 from nas.measurement import Measurement
-from nas.protocols import ExplainingModel, LatencyModel, Runtime, TimedNetwork
+from nas.protocols import Runtime
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
 from search_spaces.convnet import ConvNet

@@ -15,12 +15,12 @@ from latency_models.library import FOLDER, open_library
 from latency_models.published import Published
 from latency_models.tables import Table
 from nas.architecture import Precision
+from nas.cost_protocols import Documented, EnergyModel
 from nas.data import Task
 from nas.device import Device, Peaks
 from nas.errors import ConfigError, DataError
 from nas.graph import Graph, Op
 from nas.measurement import Measurement
-from nas.protocols import Documented, EnergyModel
 from search_spaces.nasbench201 import NasBench201
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
