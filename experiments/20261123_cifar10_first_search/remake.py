@@ -6,22 +6,17 @@ A search that was cut off goes on where it was when the command is repeated; one
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from report import card, machine, search, table, write_between
+from fronts import Point, leading, members_of, run_once, share_right, time_in_turns
+from report import card, machine, table, write_between
 
-from nas.config.parts import Parts
-from nas.evaluation import Evaluation
-from nas.pareto import hypervolume, non_dominated
-from nas.search.front import complete, eligible, front_of, study_objectives
+from nas.search.front import complete
 from nas.store import StudyStore
 
 ROOT = Path("runs/experiments/cifar10_first_search")
@@ -32,81 +27,25 @@ SAMPLERS = ("tpe", "random")
 NETWORKS = ("mobilenet_v2", "resnet20")
 
 
-@dataclass
-class Point:
-    """A network of one of the searches, timed and scored again with all others.
-
-    Args:
-        search: name of its search.
-        trial: number there.
-        evaluation: as the search recorded it.
-        model: quantized file.
-        test: share of the 10,000 test pictures that the quantized file gets right.
-        latency_ms: median of the rounds.
-        spread_ms: half the distance between the fastest and the slowest round.
-    """
-
-    search: str
-    trial: int
-    evaluation: Evaluation
-    model: Path
-    test: float
-    latency_ms: float = 0.0
-    spread_ms: float = 0.0
-
-
 def run_searches(data: Path, budget: int) -> dict[str, dict[str, Any]]:
     """Run what is not done yet, each at most an hour, and return the report of each search."""
     reports = {}
     for space in SPACES:
         for sampler in SAMPLERS:
             words = [f"experiment=cifar10_{space}", f"sampler={sampler}", f"budget={budget}"]
-            reports[f"{space}_{sampler}"] = run_once(f"{space}_{sampler}", data, words)
+            reports[f"{space}_{sampler}"] = run_once(ROOT, f"{space}_{sampler}", [*words, f"data.path={data}"])
     for network in NETWORKS:
         words = ["experiment=cifar10_reference", f"space.networks=[{network}]"]
-        reports[f"reference_{network}"] = run_once(f"reference_{network}", data, words)
+        reports[f"reference_{network}"] = run_once(ROOT, f"reference_{network}", [*words, f"data.path={data}"])
     return reports
-
-
-def run_once(name: str, data: Path, words: list[str]) -> dict[str, Any]:
-    """Return the report of a search that is done, or run it."""
-    done = ROOT / f"{name}.json"
-    if not done.is_file():
-        report = search(*words, f"data.path={data}", f"study={name}", f"folder={ROOT}")
-        done.write_text(json.dumps(report))
-    report: dict[str, Any] = json.loads(done.read_text())
-    return report
 
 
 def collect(names: list[str]) -> list[Point]:
     """Score the fronts, and all reference networks, on the test pictures, and time them all in turns."""
-    points, meter = [], None
-    for name in names:
-        folder = ROOT / name
-        store = StudyStore(folder / "store.sqlite")
-        objectives = study_objectives(store)
-        parts = Parts(store.get("config"), folder, objectives)
-        members = complete(store) if name.startswith("reference") else front_of(eligible(store, objectives), objectives)
-        for number, evaluation in members:
-            model = folder / evaluation.folder / "model.onnx"
-            test = parts.evaluator.score(model, parts.preprocessing(evaluation.architecture), "test")
-            points.append(Point(name, number, evaluation, model, test))
-        meter = parts.meter
-        store.close()
-    assert meter is not None
+    points = [point for name in names for point in members_of(ROOT, name, everything=name.startswith("reference"))]
     # In turns, each with the anchor beside it: forty models in one process would time cold caches.
-    readings: list[list[float]] = [[] for _ in points]
-    for _ in range(ROUNDS):
-        for point, times in zip(points, readings, strict=True):
-            times.append(meter.measure(point.model)["latency_ms"].median)
-    for point, times in zip(points, readings, strict=True):
-        point.latency_ms, point.spread_ms = statistics.median(times), (max(times) - min(times)) / 2
+    time_in_turns(ROOT, points, ROUNDS)
     return points
-
-
-def share_of_box(points: list[Point]) -> float:
-    """Return the hypervolume over (test accuracy, latency), as a share of the box up to the reference."""
-    return hypervolume([[-point.test, point.latency_ms] for point in points], [0.0, REFERENCE_MS]) / REFERENCE_MS
 
 
 def summary(reports: dict[str, dict[str, Any]], points: list[Point]) -> str:
@@ -114,20 +53,17 @@ def summary(reports: dict[str, dict[str, Any]], points: list[Point]) -> str:
     rows = []
     for name, report in reports.items():
         mine = [point for point in points if point.search == name]
-        front = [
-            p for p, keep in zip(mine, non_dominated([[-p.test, p.latency_ms] for p in mine]), strict=True) if keep
-        ]
-        best, fastest = max(mine, key=lambda p: p.test), min(mine, key=lambda p: p.latency_ms)
+        best, fastest = max(mine, key=lambda p: p.test), min(mine, key=lambda p: p.time_ms)
         shipped = card(report)
         rows.append(
             [
                 name,
                 ", ".join(f"{count} {state}" for state, count in report["trials"].items()),
                 f"{report['elapsed_s'] / 60:.0f}",
-                len(front),
-                f"{share_of_box(mine):.4f}",
-                f"{best.test:.2%} at {best.latency_ms:.3f}",
-                f"{fastest.test:.2%} at {fastest.latency_ms:.3f}",
+                len(leading(mine)),
+                f"{share_right(mine, REFERENCE_MS):.4f}",
+                f"{best.test:.2%} at {best.time_ms:.3f}",
+                f"{fastest.test:.2%} at {fastest.time_ms:.3f}",
                 f"{shipped['accuracy']['test_quantized']:.2%}" if shipped else report["reason"],
             ]
         )
@@ -157,7 +93,7 @@ def networks(points: list[Point]) -> str:
                 f"{values['accuracy']:.2%}",
                 f"{point.test:.2%}",
                 f"{values['accuracy_fp32']:.2%}",
-                f"{point.latency_ms:.3f} ± {point.spread_ms:.3f}",
+                f"{point.time_ms:.3f} ± {point.spread_ms:.3f}",
                 f"{values['size_kib']:.0f}",
                 f"{values['macs'] / 1e6:.1f} M",
                 f"{levels.count('int8')} of {len(levels)}",
@@ -181,7 +117,7 @@ def verdicts(points: list[Point]) -> str:
     """Say for each reference network what a user who picks by validation accuracy would get from each search."""
     rows = []
     for point in (p for p in points if p.search.startswith("reference")):
-        cells = [named(point), f"{point.test:.2%}, {point.latency_ms:.3f} ms"]
+        cells = [named(point), f"{point.test:.2%}, {point.time_ms:.3f} ms"]
         for search_name in (f"{space}_{sampler}" for space in SPACES for sampler in SAMPLERS):
             level = point.evaluation.values["accuracy"]
             mine = [p for p in points if p.search == search_name]
@@ -189,8 +125,8 @@ def verdicts(points: list[Point]) -> str:
             if not as_good:
                 cells.append("none as accurate")
                 continue
-            pick = min(as_good, key=lambda p: p.latency_ms)
-            ratio, gain = point.latency_ms / pick.latency_ms, 100 * (pick.test - point.test)
+            pick = min(as_good, key=lambda p: p.time_ms)
+            ratio, gain = point.time_ms / pick.time_ms, 100 * (pick.test - point.test)
             cells.append(f"{ratio:.2f} x as fast, {gain:+.1f} points")
         rows.append(cells)
     rows.sort(key=lambda cells: str(cells[0]))
@@ -250,8 +186,8 @@ def picture(points: list[Point], path: Path) -> None:
     }
     figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
     for name, mark in marks.items():
-        mine = sorted((p for p in points if p.search == name), key=lambda p: p.latency_ms)
-        x, y = [p.latency_ms for p in mine], [100 * p.test for p in mine]
+        mine = sorted((p for p in points if p.search == name), key=lambda p: p.time_ms)
+        x, y = [p.time_ms for p in mine], [100 * p.test for p in mine]
         size = 140 if name.startswith("reference") else 45
         axes.scatter(x, y, marker=mark, s=size, color=colours[name], label=name.replace("_", ", "), zorder=3)
         if not name.startswith("reference"):
@@ -261,7 +197,7 @@ def picture(points: list[Point], path: Path) -> None:
             above = "int8" in named(p)
             axes.annotate(
                 named(p).replace("_", " "),
-                (p.latency_ms, 100 * p.test),
+                (p.time_ms, 100 * p.test),
                 xytext=(6, 5 if above else -10),
                 textcoords="offset points",
                 fontsize=7,
