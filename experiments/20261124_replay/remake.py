@@ -153,8 +153,8 @@ def picture(results: dict[str, dict[str, dict[str, float]]]) -> None:
         axis.set_xticks([int(mark) for mark in MARKS], MARKS)
         axis.minorticks_off()
     axes[0].set_ylabel("hypervolume regret x 1000")
-    axes[-1].legend(fontsize=8)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 0.9, 1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="center right", fontsize=8)
     figure.savefig(HERE / "regret.png", dpi=110)
 
 
