@@ -182,7 +182,10 @@ class Session(Protocol):
 class Runtime(Protocol):
     """Loads models, runs them, and profiles them per operator."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What configs and results call it."""
+        ...
 
     @property
     def version(self) -> str:

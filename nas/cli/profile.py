@@ -16,6 +16,8 @@ from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError, ModelFileError, closest
 from nas.executor.gate import FileGate
 from nas.measure.local import LocalMeter
+from nas.measure.schedule import Schedule
+from nas.measure.scheduled import ScheduledRuntime
 from nas.measurement import Measurement
 from nas.protocols import OperatorTime, Runtime
 
@@ -42,6 +44,8 @@ def run(config: dict[str, Any]) -> int:
         operators = runtime.profile(model, runs=config["runs"], threads=device.threads)
         compared = _compare(config, model, {config["choices"]["runtime"]: runtime}, other, device)
     report = {**_report(model, runtime, device, costs, operators, config["runs"]), **compared}
+    if isinstance(runtime, ScheduledRuntime):
+        report["schedule"] = runtime.schedule(model, device.threads).to_dict()
     _save(report, target)
     if config["output"] == "json":
         tables.print_json({**report, "saved": str(target)})
@@ -49,6 +53,8 @@ def run(config: dict[str, Any]) -> int:
         _print(report, config["top"])
         if compared:
             _print_against(report, config["choices"]["runtime"], config["top"])
+        if "schedule" in report:
+            _print_routes(Schedule.from_dict(report["schedule"]))
         print(f"saved: {target}")
     return 0
 
@@ -151,6 +157,21 @@ def _print_against(report: Mapping[str, Any], ours: str, top: int) -> None:
     console.print()
     for line in against.lines(report, ours):
         console.print(line, markup=False)
+
+
+def _print_routes(schedule: Schedule) -> None:
+    console = tables.console()
+    right = ("ms", "times as fast", "differs by")
+    table = tables.table("way to run it", *right, "refused because", right=right)
+    for index, timed in enumerate(schedule.routes):
+        time = "-" if timed.median_ms is None else tables.number(timed.median_ms, 4)
+        speedup = f"{timed.speedup:.2f}" if timed.speedup else "-"
+        style = "bold" if index == schedule.chosen else None
+        table.add_row(timed.route.text, time, speedup, f"{timed.difference:.1e}", escape(timed.reason), style=style)
+    console.print(table)
+    console.print(f"taken and remembered for this device: {schedule.route.text}", markup=False)
+    if schedule.disturbance:
+        console.print(f"the machine was busy, do not trust the times: {schedule.disturbance}", markup=False)
 
 
 def _print_operators(operators: Sequence[Mapping[str, Any]], sum_us: float, runs: int, top: int) -> None:

@@ -1,5 +1,9 @@
 """All runtimes of the package pass the suite that the package ships."""
 
+
+import pytest
+
+from nas.measure.scheduled import ScheduledRuntime
 from nas.protocols import Runtime
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
@@ -28,3 +32,12 @@ class TestNativeRuntimePortable(RuntimeSuite):
 
     def make_runtime(self) -> Runtime:
         return NativeRuntime(isa="portable")
+
+
+class TestScheduledRuntime(RuntimeSuite):
+    @pytest.fixture(autouse=True)
+    def _cache(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self.cache = tmp_path_factory.mktemp("decisions") / "here.json"
+
+    def make_runtime(self) -> Runtime:
+        return ScheduledRuntime(rounds=5, cache=str(self.cache))
