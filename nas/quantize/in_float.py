@@ -54,7 +54,9 @@ def in_float(model: onnx.ModelProto, parts: Collection[str] | None = None) -> on
     _drop_pairs(graph, plain, writers, constants)
     _store_weights(graph, plain, writers, constants)
     _drop_unread(graph)
-    keep_float(copy)
+    if parts is not None:
+        copy = onnx.shape_inference.infer_shapes(copy)  # the barriers need the shapes of what is new
+        keep_float(copy)
     return copy
 
 
