@@ -1,6 +1,5 @@
 """All runtimes of the package pass the suite that the package ships."""
 
-
 import pytest
 
 from nas.measure.scheduled import ScheduledRuntime
