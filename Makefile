@@ -84,7 +84,7 @@ wheel: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -f nas/_kernels*.so
+	rm -f nas/_kernels*.so nas/lib/*.so
 	cd kernels && rm -rf .cmake CMakeCache.txt CMakeFiles CMakeInit.txt build.ninja Makefile .ninja_deps .ninja_log \
 	  .skbuild-info.json cmake_install.cmake *.a
 

@@ -46,15 +46,11 @@ class NativeSession:
 
     def __post_init__(self) -> None:
         from nas.runtime.plan.cache import find_cache
-        from nas.runtime.plan.model import inputs_of
+        from nas.runtime.plan.model import batch_axis, inputs_of
 
         self._inputs = inputs_of(self.path, self.model)
         self._free = sorted({size for given in self._inputs for size in given.shape if isinstance(size, str)})
-        # A single free size that leads every input and output is a batch: its inferences run one after the other.
-        shapes = [given.shape for given in self._inputs] + [_shape_of(value) for value in self.model.graph.output]
-        self._batched = len(self._free) == 1 and all(
-            shape and shape[0] == self._free[0] and self._free[0] not in shape[1:] for shape in shapes
-        )
+        self._batched = batch_axis(self.path, self.model) is not None
         self._cached: CachedPrograms | None = None
         if cache := find_cache(self.model.graph):
             try:
@@ -235,10 +231,6 @@ def operator_times(
         share = median / total if total > 0 else 1 / len(medians)
         operators.append(OperatorTime(unique, kernel, median, share, shape, dtype))
     return sorted(operators, key=lambda operator: -operator.median_us)
-
-
-def _shape_of(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
-    return tuple(axis.dim_value or axis.dim_param or "?" for axis in value.type.tensor_type.shape.dim)
 
 
 @cache

@@ -26,6 +26,7 @@ PROFILE_WARMUP_RUNS = 5
 
 _NUMPY_TYPES = {"float": "float32", "double": "float64", "tensor(bool)": "bool"}
 _KERNEL = "_kernel_time"
+_UNKNOWN_OPERATOR = "is not a registered function/op"
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "cannot allocate memory")
 
 
@@ -156,7 +157,15 @@ class OnnxRuntime:
     def _open(self, model: Path, options: onnxruntime.SessionOptions) -> OrtSession:
         with _translated(f"{model} was refused by ONNX Runtime", ModelFileError):
             # By path, never by bytes: external data of a model in memory is looked for in the current folder.
-            session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            try:
+                session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                if _UNKNOWN_OPERATOR not in str(error):
+                    raise
+                from nas.runtime.custom_ops import session_options
+
+                with_ours = session_options(options=options)
+                session = onnxruntime.InferenceSession(str(model), with_ours, providers=["CPUExecutionProvider"])
         return OrtSession(session, model)
 
 

@@ -19,9 +19,12 @@ PROBE = """
 import latency_models, nas, search_spaces
 from nas import _kernels
 from nas.config.paths import conf_dir
+from nas.runtime.custom_ops import library, session_options
 
 assert "portable" in _kernels.available_isas()
 assert (conf_dir() / "search.yaml").is_file()
+session_options()  # ONNX Runtime takes the library of operators
+print(library())
 for module in (nas, _kernels, search_spaces, latency_models):
     print(module.__file__)
 print(conf_dir())
@@ -68,7 +71,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert tops == {"nas", "search_spaces", "latency_models", f"{wheel.name.split('-cp')[0]}.dist-info"}
     assert len([name for name in names if name.startswith("nas/_kernels.") and name.endswith(".so")]) == 1
-    assert {"nas/_kernels.pyi", "nas/py.typed", "nas/lib/README.md"} <= set(names)
+    assert {"nas/_kernels.pyi", "nas/py.typed", "nas/lib/README.md", "nas/lib/libhwnas_ops.so"} <= set(names)
     configs = {f"nas/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert configs == {name for name in names if name.startswith("nas/conf/")}
     assert not [name for name in names if "__pycache__" in name]

@@ -31,6 +31,22 @@ class Step {
   virtual const char* kernel() const = 0;
 };
 
+// Memory for the tensors of one run. A program has one of its own; further ones let several threads run it at once.
+class Workspace {
+ public:
+  Workspace() = default;
+  Workspace(Workspace&&) = default;
+  Workspace& operator=(Workspace&&) = default;
+  Workspace(std::size_t arena_bytes, std::size_t scratch_bytes);
+  std::uint8_t* data(const TensorRecord& tensor) { return arena_ + tensor.offset; }
+
+ private:
+  friend class Program;
+  std::vector<std::uint8_t> memory_;
+  std::uint8_t* arena_ = nullptr;
+  std::uint8_t* scratch_ = nullptr;
+};
+
 class Program {
  public:
   // Takes the best kernels that `level` allows, which must be available. Returns nullptr and says in `error` what is
@@ -56,11 +72,15 @@ class Program {
   bool use(const std::vector<float*>& buffers, std::int64_t capacity, std::int64_t past);
 
   // Where a tensor of the program lies, to write inputs before a run and to read outputs after it.
-  std::uint8_t* data(std::uint32_t tensor) { return arena_ + plan_.tensors[tensor].offset; }
+  std::uint8_t* data(std::uint32_t tensor) { return own_.data(plan_.tensors[tensor]); }
   // Not for two threads at once.
   void run();
   // The same with the time of each step in seconds.
   void run_timed(double* seconds);
+
+  // The same elsewhere: threads that have a workspace each may run at once. Not for a program with a cache.
+  std::unique_ptr<Workspace> make_workspace() const { return std::make_unique<Workspace>(arena_size_, scratch_size_); }
+  void run(Workspace& workspace) const;
 
  private:
   Program() = default;
@@ -74,9 +94,7 @@ class Program {
   std::int64_t new_tokens_ = 0;
   std::int64_t most_tokens_ = 0;
   std::vector<std::unique_ptr<Step>> steps_;
-  std::vector<std::uint8_t> memory_;
-  std::uint8_t* arena_ = nullptr;
-  std::uint8_t* scratch_ = nullptr;
+  Workspace own_;
   std::size_t arena_size_ = 0;
   std::size_t scratch_size_ = 0;
 };

@@ -73,6 +73,11 @@ StepPtr make_step(const OpView& view) {
 
 }  // namespace
 
+Workspace::Workspace(std::size_t arena_bytes, std::size_t scratch_bytes) : memory_(arena_bytes + scratch_bytes + 64) {
+  arena_ = memory_.data() + (64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64) % 64;
+  scratch_ = arena_ + arena_bytes;
+}
+
 std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* error) {
   std::unique_ptr<Program> program(new Program());
   program->plan_ = std::move(plan);
@@ -94,16 +99,17 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
   const auto rounded = [](std::size_t bytes) { return (bytes + kGuard + 63) / 64 * 64; };
   program->arena_size_ = rounded(kept.arena_bytes);
   program->scratch_size_ = rounded(scratch);
-  program->memory_.resize(program->arena_size_ + program->scratch_size_ + 64);
-  std::uint8_t* start = program->memory_.data();
-  program->arena_ = start + (64 - reinterpret_cast<std::uintptr_t>(start) % 64) % 64;
-  program->scratch_ = program->arena_ + program->arena_size_;
+  program->own_ = Workspace(program->arena_size_, program->scratch_size_);
   return program;
 }
 
 void Program::run() {
   if (cache_->buffers.empty()) use_own_cache();
-  for (const auto& step : steps_) step->run(arena_, scratch_);
+  run(own_);
+}
+
+void Program::run(Workspace& workspace) const {
+  for (const auto& step : steps_) step->run(workspace.arena_, workspace.scratch_);
 }
 
 void Program::run_timed(double* seconds) {
@@ -111,7 +117,7 @@ void Program::run_timed(double* seconds) {
   if (cache_->buffers.empty()) use_own_cache();
   Clock::time_point before = Clock::now();
   for (const auto& step : steps_) {
-    step->run(arena_, scratch_);
+    step->run(own_.arena_, own_.scratch_);
     const Clock::time_point after = Clock::now();
     *seconds++ = std::chrono::duration<double>(after - before).count();
     before = after;

@@ -57,9 +57,28 @@ def inputs_of(path: Path, model: onnx.ModelProto) -> list[Input]:
                 f"{path}: input '{value.name}' has ONNX type {tensor.elem_type}; the native runtime takes "
                 f"{', '.join(_TYPES.values())} of a known number of axes. Use runtime=onnxruntime for this model."
             )
-        shape = tuple(axis.dim_value or axis.dim_param or "?" for axis in tensor.shape.dim)
-        found.append(Input(value.name, shape, _TYPES[tensor.elem_type]))
+        found.append(Input(value.name, shape_of(value), _TYPES[tensor.elem_type]))
     return found
+
+
+def batch_axis(path: Path, model: onnx.ModelProto) -> str | None:
+    """Return the name of the only free size where it leads every input and output, else None: inferences run in turn.
+
+    Raises:
+        ModelFileError: as :func:`inputs_of`.
+    """
+    shapes = [given.shape for given in inputs_of(path, model)] + [shape_of(value) for value in model.graph.output]
+    free = {size for given in inputs_of(path, model) for size in given.shape if isinstance(size, str)}
+    if len(free) != 1:
+        return None
+    (name,) = free
+    leads = all(shape and shape[0] == name and name not in shape[1:] for shape in shapes)
+    return name if leads else None
+
+
+def shape_of(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    """Return sizes or names of free ones; an unnamed free size is called ``?``."""
+    return tuple(axis.dim_value or axis.dim_param or "?" for axis in value.type.tensor_type.shape.dim)
 
 
 def plan(path: Path, model: onnx.ModelProto, sizes: Mapping[str, int]) -> Program:
