@@ -23,8 +23,8 @@ def cpu_features() -> dict[str, bool]:
 def available_isas() -> list[str]:
     """Return the names that ``NAS_FORCE_ISA`` and :func:`dot_u8s8` take on this machine, slowest first.
 
-    ``portable`` is always there; x86_64 adds avx2, avx_vnni, avx512 and avx512_vnni, aarch64 adds neon,
-    neondot and neoni8mm.
+    ``portable`` is always there; x86_64 adds avx2, avx_vnni, avx512vl_vnni (the kernels of avx_vnni in the encoding of
+    AVX-512), avx512 and avx512_vnni, aarch64 adds neon, neondot and neoni8mm.
     """
 
 def chosen_isa() -> str:

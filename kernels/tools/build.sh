@@ -2,7 +2,7 @@
 # Builds a C++ program out of the kernels without Python: tools/build.sh OUTPUT COMPILER "FLAGS" MAIN.cc...
 #
 # Objects lie in OUTPUT.objects and are compiled again when a source or header is newer. What is not listed in sources.txt
-# (the program's own files) is compiled for the baseline.
+# (the program's own files) is compiled for the baseline. JOBS compilers run at a time, 2 unless told.
 set -euo pipefail
 
 output=$1 compiler=$2 flags=$3
@@ -35,6 +35,6 @@ while read -r file where own; do
 done <sources.txt
 # Less optimized: their speed does not matter, and gcc 12 for ARM fails on the loops of some tests at -O3.
 for file in "$@"; do compile "$file" -O1; done
-if [ ${#jobs[@]} -gt 0 ]; then printf '%s\n' "${jobs[@]}" | xargs -P 2 -I{} sh -c '{}'; fi
+if [ ${#jobs[@]} -gt 0 ]; then printf '%s\n' "${jobs[@]}" | xargs -P "${JOBS:-2}" -I{} sh -c '{}'; fi
 # shellcheck disable=SC2086
 $compiler $flags "${objects[@]}" -o "$output"

@@ -26,12 +26,15 @@ GEMM = {
     "portable": "portable",
     "avx2": "avx2",
     "avx_vnni": "avx2",
+    "avx512vl_vnni": "avx2",
     "avx512": "avx2",
     "avx512_vnni": "avx512vnni",
     "neon": "neon",
     "neondot": "neondot",
     "neoni8mm": "neoni8mm",
 }
+# The product with 4-bit weights likewise.
+INT4 = GEMM | {"avx_vnni": "avxvnni", "avx512vl_vnni": "avx512vlvnni", "neoni8mm": "neondot"}
 
 
 def _built(target: str) -> Path:
@@ -58,6 +61,7 @@ def _assert_kernels(ran: dict[tuple[str, str], str], levels: set[str]) -> None:
     assert set(ran) == {(family, level) for family in FAMILIES for level in levels}
     for level in levels:
         assert ran["gemm", level].endswith(f"_{GEMM[level]}")
+        assert ran["int4", level].endswith(f"_{INT4[level]}")
         # Convolutions have kernels for the same levels.
         assert ran["conv", level].endswith(f"_{GEMM[level]}")
 

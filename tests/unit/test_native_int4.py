@@ -15,7 +15,13 @@ from nas.runtime.onnx_runtime import OnnxRuntime
 # Of the largest output. With accuracy level 4 both round activations to 8 bits by row and block and sum exactly inside
 # a block; what differs is the order of the sums over blocks. Otherwise both compute in float.
 TOLERANCE = 2e-6
-LEVELS = [isa for isa in ("portable", "avx2", "avx512_vnni") if isa in _kernels.available_isas()]
+KERNELS = {
+    "portable": "int4_f32_portable",
+    "avx2": "int4_f32_1x32x8_avx2",
+    "avx512vl_vnni": "int4_f32_1x32x8_avx512vlvnni",
+    "avx512_vnni": "int4_f32_2x64x8_avx512vnni",
+}
+LEVELS = [isa for isa in KERNELS if isa in _kernels.available_isas()]
 
 
 def write(
@@ -63,8 +69,7 @@ def test_equal_to_onnx_runtime(tmp_path, block, parts):
 def test_every_level_gives_the_same_bytes_with_the_kernel_of_its_name(tmp_path, isa, block):
     path = write(tmp_path / "m.onnx", 200, 130, block, parts="zb")
     session = NativeRuntime(isa).load(path)
-    expected = "int4_f32_2x64x8_avx512vnni" if isa == "avx512_vnni" else "int4_f32_portable"
-    assert [kernel for *_, kernel, _, _ in session.program({}).steps] == [expected]
+    assert [kernel for *_, kernel, _, _ in session.program({}).steps] == [KERNELS[isa]]
     x = np.random.default_rng(0).standard_normal((5, 200), dtype=np.float32)
     x[2] = 0.0
     assert session.run({"x": x})[0].tobytes() == NativeRuntime("portable").load(path).run({"x": x})[0].tobytes()

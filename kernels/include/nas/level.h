@@ -5,8 +5,9 @@
 
 namespace nas {
 
-// Lowest first within an architecture. A build knows `portable` and the levels of its own architecture.
-enum class Level { portable, avx2, avx_vnni, avx512, avx512_vnni, neon, neondot, neoni8mm };
+// Lowest first within an architecture. A build knows `portable` and the levels of its own architecture. avx512vl_vnni is
+// avx_vnni in the encoding of AVX-512: the same sources on vectors of 256 bits, for processors that have only the latter.
+enum class Level { portable, avx2, avx_vnni, avx512vl_vnni, avx512, avx512_vnni, neon, neondot, neoni8mm };
 
 // The name that NAS_FORCE_ISA takes.
 const char* level_name(Level level);

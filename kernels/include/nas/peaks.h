@@ -38,6 +38,7 @@ extern const Fp32Kernel fma_f32_12x4_neon;
 extern const Int8Kernel dot_u8s8s32_portable;
 extern const Int8Kernel dot_u8s8s32_8x32_avx2;
 extern const Int8Kernel dot_u8s8s32_12x32_avxvnni;
+extern const Int8Kernel dot_u8s8s32_12x32_avx512vlvnni;
 extern const Int8Kernel dot_u8s8s32_12x64_avx512vnni;
 extern const Int8Kernel dot_u8s8s32_8x16_neon;
 extern const Int8Kernel dot_u8s8s32_12x16_neondot;

@@ -15,6 +15,7 @@ const AttentionKernels& attention_kernels(Level level) {
 #if defined(__x86_64__)
     case Level::avx2:
     case Level::avx_vnni:
+    case Level::avx512vl_vnni:
       return attention_avx2;
     case Level::avx512:
     case Level::avx512_vnni:

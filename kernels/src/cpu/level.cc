@@ -30,6 +30,8 @@ constexpr Known kKnown[] = {
     {Level::portable, "portable", [](const Features&) { return true; }},
     {Level::avx2, "avx2", NAS_X86(f.avx2 && f.fma)},
     {Level::avx_vnni, "avx_vnni", NAS_X86(f.avx2 && f.fma && f.avx_vnni)},
+    {Level::avx512vl_vnni, "avx512vl_vnni",
+     NAS_X86(f.avx2 && f.fma && f.avx512f && f.avx512bw && f.avx512vl && f.avx512_vnni)},
     {Level::avx512, "avx512", NAS_X86(f.avx2 && f.fma && f.avx512f && f.avx512bw && f.avx512vl)},
     {Level::avx512_vnni, "avx512_vnni",
      NAS_X86(f.avx2 && f.fma && f.avx512f && f.avx512bw && f.avx512vl && f.avx512_vnni)},

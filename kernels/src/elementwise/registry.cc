@@ -18,6 +18,7 @@ const ElementwiseKernels& elementwise_kernels(Level level) {
 #if defined(__x86_64__)
     case Level::avx2:
     case Level::avx_vnni:
+    case Level::avx512vl_vnni:
       return elementwise_avx2;
     case Level::avx512:
       return elementwise_avx512;

@@ -10,6 +10,7 @@ const GemmKernel& gemm_kernel(Level level) {
       return gemm_u8s8s32_6x64x4_avx512vnni;
     case Level::avx2:
     case Level::avx_vnni:
+    case Level::avx512vl_vnni:
     case Level::avx512:
       return gemm_u8s8s32_4x24x2_avx2;
 #elif defined(__aarch64__)

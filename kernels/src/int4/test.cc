@@ -14,13 +14,19 @@ using nas::Level;
 
 void compare(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t group, bool with_zeros, std::uint64_t seed) {
   Random random(seed);
+  // The largest sums that there are, which kernels that add up in 16 bits must hold.
+  const bool extreme = seed % 7 == 3;
   const std::int64_t groups = (k + group - 1) / group;
   Buffer<float> a(m * k), scales(n * groups), shift(n), expected(m * n), got(m * n);
   Buffer<std::uint8_t> w(n * groups * group / 2), zeros(n * ((groups + 1) / 2));
-  for (std::int64_t i = 0; i < m * k; ++i) a[i] = random.next() % 9 == 0 ? 0.0F : random.real(-2.0F, 2.0F);
+  for (std::int64_t i = 0; i < m * k; ++i) {
+    a[i] = extreme ? (seed % 2 == 0 ? -3.0F : 3.0F) : random.next() % 9 == 0 ? 0.0F : random.real(-2.0F, 2.0F);
+  }
   for (std::int64_t i = 0; i < n * groups; ++i) scales[i] = random.real(0.001F, 0.05F);
   for (std::int64_t i = 0; i < n; ++i) shift[i] = random.real(-1.0F, 1.0F);
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(w.bytes()); ++i) w[i] = static_cast<std::uint8_t>(random.next());
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(w.bytes()); ++i) {
+    w[i] = extreme ? 0xff : static_cast<std::uint8_t>(random.next());
+  }
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(zeros.bytes()); ++i) {
     zeros[i] = static_cast<std::uint8_t>(random.next());
   }
@@ -88,6 +94,7 @@ void int4_tests() {
       }
     }
   }
+  for (seed = 3; seed < 3 + 7 * 4; seed += 7) compare(3, 70, 2100, 1024, seed % 2 == 0, seed);
 }
 
 }  // namespace nas_test

@@ -1,52 +1,6 @@
-#include <immintrin.h>
-
-#include "dot_tail.h"
-#include "nas/peaks.h"
-#include "opaque.h"
+#include "vnni256.h"
 
 namespace nas {
-namespace {
-
-// gcc 12 spills the accumulators of _mm256_dpbusd_avx_epi32 to the stack; one line of assembly keeps them.
-__m256i mac(__m256i sum, __m256i u8, __m256i s8) {
-  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(u8), "x"(s8));
-  return sum;
-}
-
-std::uint32_t sum_lanes(__m256i v) {
-  std::uint32_t lanes[8];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), v);
-  std::uint32_t total = 0;
-  for (const std::uint32_t lane : lanes) total += lane;
-  return total;
-}
-
-std::uint32_t dot_burst(std::int64_t iterations) {
-  const __m256i a = _mm256_set1_epi8(static_cast<char>(kBurstU8));
-  const __m256i b = _mm256_set1_epi8(kBurstS8);
-  __m256i sums[12] = {};
-#pragma GCC unroll 12
-  for (__m256i& sum : sums) sum = opaque(sum);
-  for (std::int64_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 12
-    for (__m256i& sum : sums) sum = mac(sum, a, b);
-  }
-  std::uint32_t total = 0;
-  for (const __m256i& sum : sums) total += sum_lanes(sum);
-  return total;
-}
-
-std::int32_t dot(const std::uint8_t* a, const std::int8_t* b, std::size_t n) {
-  __m256i sum = _mm256_setzero_si256();
-  std::size_t i = 0;
-  for (; i + 32 <= n; i += 32) {
-    sum = mac(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + i)),
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + i)));
-  }
-  return static_cast<std::int32_t>(sum_lanes(sum)) + dot_tail(a, b, i, n);
-}
-
-}  // namespace
 
 const Int8Kernel dot_u8s8s32_12x32_avxvnni = {"avx_vnni", 12 * 32, dot_burst, dot};
 

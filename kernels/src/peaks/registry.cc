@@ -20,6 +20,7 @@ const std::vector<IsaLevel>& known_isas() {
 #if defined(__x86_64__)
       at<Level::avx2>(&fma_f32_12x8_avx2, &dot_u8s8s32_8x32_avx2),
       at<Level::avx_vnni>(&fma_f32_12x8_avx2, &dot_u8s8s32_12x32_avxvnni),
+      at<Level::avx512vl_vnni>(&fma_f32_12x8_avx2, &dot_u8s8s32_12x32_avx512vlvnni),
       at<Level::avx512>(&fma_f32_12x16_avx512, &dot_u8s8s32_8x32_avx2),
       at<Level::avx512_vnni>(&fma_f32_12x16_avx512, &dot_u8s8s32_12x64_avx512vnni),
 #elif defined(__aarch64__)
