@@ -52,12 +52,13 @@ class NativeSession:
         self._free = sorted({size for given in self._inputs for size in given.shape if isinstance(size, str)})
         self._batched = batch_axis(self.path, self.model) is not None
         self._cached: CachedPrograms | None = None
+        self._why_not_cached = ""
         if cache := find_cache(self.model.graph):
             try:
                 self._cached = CachedPrograms(self.model, self.path, cache, self.isa)
-            except ModelFileError:
-                # A decoder of another form: planned anew for every length, where that can be planned.
-                self._cached = None
+            except ModelFileError as error:
+                # A decoder of another form: planned anew for every length but 0, where that can be planned.
+                self._why_not_cached = str(error)
         self.program({})
 
     @property
@@ -119,6 +120,9 @@ class NativeSession:
             for size, wanted in zip(array.shape, given.shape, strict=True):
                 fits = sizes.setdefault(wanted, size) == size if isinstance(wanted, str) else wanted == size
                 least = 0 if cache is not None and wanted == cache.past else 1
+                if fits and size < least:
+                    why = f": {self._why_not_cached}" if self._why_not_cached else ""
+                    expected += f" and no size of 0, since a program is planned for each size{why}"
                 if not fits or size < least:
                     raise CandidateError("error", f"{self.path}: {found}; {expected}")
             if cache is None or given.name not in cache.shapes:

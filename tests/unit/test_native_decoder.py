@@ -155,6 +155,28 @@ def test_arrays_that_were_handed_out_never_change(files):
     assert all(np.shares_memory(array, start[name]) for name, array in step(4, start)[1].items())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_of_8_and_4_bits_mix(tmp_path, seed):
+    task = Task("language_model", channels=0, classes=WORDS, vocabulary=WORDS)
+    lists = {"widths": [32, 64], "depths": [2], "heads": [2, 4], "head_sizes": [16], "mlp_ratios": [1, 2]}
+    space = Decoder(task, contexts=[CONTEXT], prompt=PROMPT, precisions=["int8", "int4"], **lists)
+    rng = np.random.default_rng(seed)
+    architecture = next(a for a in iter(lambda: space.sample(rng), None) if len({*a.precision.values()}) > 1)
+    torch.manual_seed(seed)
+    tokens = rng.integers(0, WORDS, (8, CONTEXT))
+    export_example(space.build(architecture), tmp_path / "fp32.onnx", tokens[:1])
+    path = tmp_path / "mixed.onnx"
+    quantize_static(tmp_path / "fp32.onnx", path, tokens, architecture.precision, Precision.FP32)
+    native, reference = NativeRuntime().load(path), OnnxRuntime().load(path)
+    kinds = [kind for _, kind, *_ in native.program({"tokens": 1}).steps]
+    assert kinds.count("attention_cached") == 2
+    assert kinds.count("rows_at") == 1
+    text = texts(1, seed)[0]
+    (ours, our_cache), (theirs, their_cache) = (spoken(one, text, [PROMPT, PROMPT + 1]) for one in (native, reference))
+    for mine, other in zip([ours, *our_cache], [theirs, *their_cache], strict=True):
+        assert np.abs(mine - other).max() <= TOLERANCE["int8"] * np.abs(other).max()
+
+
 def test_what_does_not_fit_is_refused(files):
     session = NativeRuntime().load(files["tied_int8"])
     empty = empty_inputs(session.inputs, {"input"})
@@ -189,6 +211,20 @@ def test_a_graph_that_uses_its_cache_otherwise_is_planned_for_each_length(files,
     for ours, theirs in zip(native.run(given), reference.run(given), strict=True):
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+    with pytest.raises(CandidateError, match=r"no size of 0, since a program is planned for each size$"):
+        native.run({**given, "past_0_key": given["past_0_key"][:, :, :0]})
+
+
+def test_why_a_cache_cannot_be_empty_is_told(files, tmp_path):
+    model = onnx.load(files["own_fp32"])
+    # A second reader of the scores' keys: no attention that the planner knows.
+    turned = next(node.output[0] for node in model.graph.node if node.name == "/layer0_attention/Transpose_1")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(turned, 1, [1, 4, 16, "all"]))
+    onnx.save(model, tmp_path / "odd.onnx")
+    native = NativeRuntime().load(tmp_path / "odd.onnx")
+    given = {"input": np.array([[1, 2]]), **empty_inputs(native.inputs, {"input"})}
+    with pytest.raises(CandidateError, match="no size of 0, .*'past_0_key' is a cache that something but attention"):
+        native.run(given)
 
 
 def test_prompt_and_token_are_timed(files):

@@ -104,16 +104,14 @@ class Planner:
 
     def run(self) -> Program:
         """Lower every node and return the program."""
-        # Exporters write a constant before its first reader; attention looks further ahead.
-        for node in self.nodes:
-            if node.op_type == "Constant" and self.fold(node):
-                self.done.add(id(node))
+        self._fold_ahead()
         for node in self.nodes:
             if id(node) in self.done:
                 continue
-            if node.op_type == "Slice" and self.lower_positions(node):
+            if self._takes_positions(node):
+                self._lower_positions(node)
                 continue
-            if all(isinstance(self.values.get(name), Stored) for name in node.inputs if name) and self.fold(node):
+            if self._foldable(node) and self.fold(node):
                 continue
             handler = HANDLERS.get(node.op_type)
             if handler is None or node.proto.domain not in ("", "ai.onnx", "com.microsoft"):
@@ -160,25 +158,42 @@ class Planner:
             self.values[name] = Stored(np.asarray(result))
         return True
 
-    def lower_positions(self, node: Node) -> bool:
-        """Emit the rows of a stored table that belong to the new tokens; False where a Slice takes something else."""
-        table = self.values.get(node.inputs[0])
-        bounds = [self.values.get(name) for name in node.inputs[1:5]]
-        if self.past is None or not isinstance(table, Stored):
+    def _fold_ahead(self) -> None:
+        """Evaluate what hangs on constants and on shapes that are known from the start, such as a mask.
+
+        Attention looks ahead of the walk, and where such nodes stand is up to whoever sorted the graph: ONNX Runtime's
+        quantizer puts a mask behind the first nodes that read tokens.
+        """
+        for node in self.nodes:
+            if node.op_type == "Shape" and node.inputs and node.inputs[0] in self.values:
+                HANDLERS["Shape"](self, node)
+            elif self._takes_positions(node) or not self._foldable(node) or not self.fold(node):
+                continue
+            self.done.add(id(node))
+
+    def _foldable(self, node: Node) -> bool:
+        return all(isinstance(self.values.get(name), Stored) for name in node.inputs if name)
+
+    def _takes_positions(self, node: Node) -> bool:
+        """Return whether a Slice takes the rows of a stored table that belong to the new tokens."""
+        if node.op_type != "Slice" or self.past is None or not node.inputs:
             return False
-        if table.array.ndim != 2 or table.array.dtype != np.float32:
+        table, *bounds = [self.values.get(name) for name in node.inputs[:5]]
+        if not isinstance(table, Stored) or table.array.ndim != 2 or table.array.dtype != np.float32:
             return False
         known = [value.array.reshape(-1).tolist() if isinstance(value, Stored) else [] for value in bounds]
-        last, rows = self.past + self.tokens, table.array.shape[0]
-        if known[:3] != [[self.past], [last], [0]] or known[3:] not in ([], [[1]]):
-            return False
+        return known[:3] == [[self.past], [self.past + self.tokens], [0]] and known[3:] in ([], [[1]])
+
+    def _lower_positions(self, node: Node) -> None:
+        table = self.values[node.inputs[0]]
+        assert isinstance(table, Stored)
+        last, rows = (self.past or 0) + self.tokens, table.array.shape[0]
         if last > rows:
             raise self.refused(node, f"positions up to {last} of a table of {rows}; expected fewer tokens")
         self.most_tokens = min(self.most_tokens or rows, rows)
         shape = (self.tokens, table.array.shape[1])
         tensor = self.emit("rows_at", node.name, [], "f32", shape, [Constant("f32", table.array)], ints=(rows,))
         self.values[node.outputs[0]] = Real(tensor, shape)
-        return True
 
     def value(self, node: Node, index: int) -> Value:
         """Return what is known of an input."""
