@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nas.data import Dataset, Encoding
-from nas.errors import CandidateError, ExportError
+from nas.errors import CandidateError, ExportError, ModelFileError
 from nas.evaluation import Evaluation
 from nas.measurement import Estimate, Measurement, number_from_dict
 from nas.protocols import CostMeter, Runtime
+from nas.runtime.program_file import write_program
 
 ACCURACY_TOLERANCE = 0.001
 # Of a perplexity, as a share of it.
@@ -59,6 +60,7 @@ class Exporter:
         environment: versions, for the card.
         device: name and fingerprint, for the card.
         cost_cards: model name to what its estimates rest on, for the card.
+        native: also ship ``model.nasq``, the native runtime's program.
     """
 
     dataset: Dataset
@@ -68,6 +70,7 @@ class Exporter:
     environment: Mapping[str, str]
     device: Mapping[str, Any]
     cost_cards: Mapping[str, Any] = field(default_factory=dict)
+    native: bool = False
 
     def export(
         self,
@@ -91,9 +94,9 @@ class Exporter:
             notes: sentences for the card, such as pairs within noise.
 
         Raises:
-            ExportError: a file is missing, the accuracy differs by more than 0.1 point (a perplexity by 0.5 %), or a
-                latency's ratio to the anchor moved in three tries by more than the larger of 5 % and three times its
-                recorded spread.
+            ExportError: a file is missing, the native program cannot be written or gives other bytes, the accuracy
+                differs by more than 0.1 point (a perplexity by 0.5 %), or a latency's ratio to the anchor moved in three
+                tries by more than the larger of 5 % and three times its recorded spread.
         """
         target = target.resolve()
         if target.exists() and not (target / "model_card.json").is_file() and any(target.iterdir()):
@@ -107,8 +110,10 @@ class Exporter:
             shutil.copyfile(models / name, draft / name)
         for name, content in self.dataset.shipped_files(preprocessing).items():
             (draft / name).write_text(content, encoding="utf-8")
+        native = self._write_program(draft) if self.native else None
         verified = self.verify(draft / "model.onnx", evaluation, preprocessing)
         card = self._card(draft, evaluation, preprocessing, verified, story, notes)
+        card["native_program"] = native
         (draft / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
         earlier = target.with_name(f".{target.name}.earlier")
         shutil.rmtree(earlier, ignore_errors=True)
@@ -117,6 +122,14 @@ class Exporter:
         os.replace(draft, target)
         shutil.rmtree(earlier, ignore_errors=True)
         return card
+
+    def _write_program(self, folder: Path) -> dict[str, Any]:
+        """Write ``model.nasq`` and return what the card says of it."""
+        try:
+            return write_program(folder / "model.onnx", folder / "model.nasq")
+        except ModelFileError as error:
+            reason = str(error).replace(f"{folder}/", "")
+            raise ExportError(f"model.nasq cannot ship ({reason}); export.native=false ships without it") from error
 
     def verify(self, model: Path, evaluation: Evaluation, preprocessing: Encoding) -> Verified:
         """Reload, re-score and re-time a model against what the search recorded.

@@ -100,6 +100,8 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
         stored = {**store.get("config"), "plugins": config.get("plugins", [])}
         if config.get("data_path"):
             stored["data"] = {**stored["data"], "path": config["data_path"]}
+        if config.get("native") is not None:
+            stored["export"] = {"native": config["native"]}
         parts = Parts(stored, folder, study_objectives(store))
         if not isinstance(parts.accuracy, Trainer):
             raise ConfigError(
@@ -307,8 +309,14 @@ def _shipper(parts: Parts, store: StudyStore) -> Shipper:
         environment=environment(),
         device=_device_facts(parts),
         cost_cards=parts.cost_cards(),
+        native=_ships_native(parts),
     )
     return Shipper(store, parts.folder, parts.objectives, exporter, partial(_profile, parts), parts.preprocessing)
+
+
+def _ships_native(parts: Parts) -> bool:
+    asked = (parts.config.get("export") or {}).get("native")
+    return parts.runtime.name == "native" if asked is None else bool(asked)
 
 
 def _profile(parts: Parts, model: Path) -> list[OperatorTime]:

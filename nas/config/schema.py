@@ -108,6 +108,13 @@ class HalvingConfig:
 
 
 @dataclass
+class ShippedFilesConfig:
+    """What the exported folder holds beside the ONNX files."""
+
+    native: bool | None = _key(None, "model.nasq too, the native runtime's program; null: where runtime=native")
+
+
+@dataclass
 class PlanConfig:
     """How thoroughly ``nas plan`` looks ahead."""
 
@@ -183,6 +190,7 @@ class SearchConfig:
     calibration_images: int = _key(128, "training images that calibrate the quantizer", least=1)
     baselines: list[Any] = _key(list, "ready models beside the candidates: [model.onnx, my_net.MyNet, {model: ...}]")
     keep: str = _key("front", "whose model files stay: front or all", choices=("front", "all"))
+    export: ShippedFilesConfig = _key(ShippedFilesConfig, "what is exported beside the ONNX files: native")
     plan: PlanConfig = _key(PlanConfig, "for nas plan: samples, trial")
     progress: str = _key("auto", "auto, live, plain or none", **_PROGRESS)
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
@@ -212,6 +220,7 @@ class ExportConfig:
     rule: str = _key("knee", _RULE_HELP, rule=True)
     to: str | None = _key(None, "folder to write; null is export/ in the study's folder")
     data_path: str | None = _key(None, "where the data lies now, if it moved since the search")
+    native: bool | None = _key(None, "model.nasq too; null: as the search said by export.native")
     output: str = _key("text", "text, or json: the last line is one JSON object", **_OUTPUT)
 
 

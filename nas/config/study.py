@@ -21,6 +21,7 @@ _CHANGEABLE = (
     "baselines",
     "budget",
     "executor",
+    "export",
     "hours",
     "keep",
     "rule",

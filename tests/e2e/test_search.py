@@ -104,9 +104,14 @@ def test_front_decides_again_and_export_ships_what_was_asked_for(finished):
     fastest = min(front["front"], key=lambda member: member["latency_ms"])
     assert front["shipped"] == fastest["trial"]
     other = report["front"][0]["trial"]
-    exported = json.loads(nas("export", "toy", f"trial={other}", "to=mine", "output=json", cwd=folder).stdout)
+    words = ["export", "toy", f"trial={other}", "to=mine", "native=true", "output=json"]
+    exported = json.loads(nas(*words, cwd=folder).stdout)
     assert exported["trial"] == other
-    assert json.loads((folder / "mine" / "model_card.json").read_text())["trial"] == other
+    card = json.loads((folder / "mine" / "model_card.json").read_text())
+    assert card["trial"] == other
+    # The search ran on ONNX Runtime and shipped no program; this call asked for one.
+    assert card["native_program"]["bytes"] == (folder / "mine" / "model.nasq").stat().st_size
+    assert not (folder / report["export"] / "model.nasq").exists()
 
 
 def test_a_killed_search_goes_on_with_what_it_had(tmp_path):

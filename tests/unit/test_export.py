@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from nas import _kernels
 from nas.architecture import Architecture
 from nas.data import ImageDataset, Preprocessing, Split
 from nas.errors import ExportError
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.export import Exporter
 from nas.measurement import Measurement
+from nas.runtime.native import NativeRuntime, NativeSession
 from nas.runtime.onnx_runtime import OnnxRuntime
 
 PREPROCESSING = Preprocessing(4, 6, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
@@ -100,6 +103,39 @@ def test_the_folder_holds_what_a_user_needs_and_says_how_each_number_was_made(ca
     assert card["provenance"]["latency_ms"]["provenance"] == "measured"
     assert card["notes"] == ["a note"]
     assert not list(tmp_path.glob(".*draft"))
+
+
+def test_the_native_program_ships_beside_the_model_and_gives_its_bytes(candidate, tmp_path):
+    models, evaluation = candidate
+    shipping = replace(exporter(FakeMeter(2.0)), native=True)
+    card = shipping.export(evaluation, models, tmp_path / "export", PREPROCESSING, {})
+    program, told = (tmp_path / "export" / "model.nasq").read_bytes(), card["native_program"]
+    assert (told["file"], told["bytes"]) == ("model.nasq", len(program))
+    assert told["sha256"] == hashlib.sha256(program).hexdigest()
+    assert told["runtime"] == NativeRuntime().version
+    assert told["inputs"] == [{"shape": [1, 3, 4, 6], "type": "float"}]
+    assert card["files_kib"]["model.nasq"] == len(program) / 1024
+    x = np.random.default_rng(0).standard_normal((1, 3, 4, 6), dtype=np.float32)
+    expected = NativeRuntime().load(tmp_path / "export" / "model.onnx").run({"input": x})[0]
+    assert _kernels.Program(program).run([x])[0].tobytes() == expected.tobytes()
+
+
+def test_a_program_that_cannot_ship_fails_the_export_by_name(candidate, tmp_path, monkeypatch):
+    models, evaluation = candidate
+    shipping = replace(exporter(FakeMeter(2.0)), native=True)
+    sound = NativeSession.run
+    monkeypatch.setattr(NativeSession, "run", lambda session, inputs: [y + 1 for y in sound(session, inputs)])
+    with pytest.raises(
+        ExportError, match=r"model.nasq cannot ship .*other bytes than model.onnx .*export.native=false"
+    ):
+        shipping.export(evaluation, models, tmp_path / "export", PREPROCESSING, {})
+    monkeypatch.undo()
+    model = onnx.load(models / "model.onnx")
+    model.graph.node[0].op_type = "Atan"
+    onnx.save(model, models / "model.onnx")
+    with pytest.raises(ExportError, match=r"Atan is not known.*export.native=false ships without it"):
+        shipping.export(evaluation, models, tmp_path / "export", PREPROCESSING, {})
+    assert not (tmp_path / "export").exists()
 
 
 def test_run_py_sees_exactly_what_the_search_scored(candidate, tmp_path):

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from nas.runtime.model_file import check_model_file
 from nas.runtime.native import NativeRuntime
-from nas.runtime.plan.model import plan
+from nas.runtime.program_file import write_program
 
 REPOSITORY = Path(__file__).parents[2]
 RUNNER = REPOSITORY / "build" / f"nasq-run-{platform.machine()}"
@@ -45,7 +44,7 @@ def planned(tmp_path):
     graph = helper.make_graph(nodes, "net", values[:1], values[1:], [weights])
     path = tmp_path / "net.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    (tmp_path / "net.nasq").write_bytes(plan(path, check_model_file(path), {}).to_bytes())
+    write_program(path, tmp_path / "net.nasq")
     return path
 
 

@@ -19,6 +19,7 @@ from nas.quantize.torch_to_onnx import export_example
 from nas.runtime.inputs import empty_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.runtime.program_file import write_program
 from search_spaces.decoder import Decoder
 
 torch.set_num_threads(1)
@@ -236,3 +237,11 @@ def test_prompt_and_token_are_timed(files):
     assert all(reading.runtime.startswith("native-") for reading in measured.values())
     operators = NativeRuntime().profile(files["tied_int4"], runs=2)
     assert sum("attention_cached" in one.kind for one in operators) == 2
+
+
+@pytest.mark.parametrize("name", ["tied_int8", "own_int4"])
+def test_the_program_of_one_more_token_is_written_and_checked(files, name, tmp_path):
+    card = write_program(files[name], tmp_path / "model.nasq")
+    assert card["cached_tokens"] == CONTEXT
+    assert card["inputs"] == [{"shape": [1, 1], "type": "int64"}]
+    assert _kernels.Program((tmp_path / "model.nasq").read_bytes()).most_tokens == CONTEXT
