@@ -20,10 +20,12 @@ from nas.doubt import LATENCY, Guess, why_measure
 from nas.errors import CandidateError, ConfigError
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
+from nas.measure.target import Target
 from nas.measurement import Estimate, Measurement
 from nas.progress import InfeasibleError, Progress
 from nas.protocols import CostMeter, DeviceGate, Runtime
 from nas.screen import NEEDS_NO_TRAINING, TIMED, Screen
+from nas.targets import split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +55,7 @@ class Evaluator:
         seed: of weights and training.
         gate: keeps training and timing apart.
         rungs: epochs after which a candidate may be asked for; the top is the whole training.
+        others: further devices on which each candidate is costed.
     """
 
     screen: Screen
@@ -68,12 +71,15 @@ class Evaluator:
     seed: int = 0
     gate: DeviceGate | None = None
     rungs: Sequence[int] = ()
+    others: Sequence[Target] = ()
 
     def key(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
         """Return the key under which the store keeps this candidate at a rung; None is the top."""
         below = rung is not None and rung < len(self.rungs)
         fidelity = f"{self.fidelity}@{self.rungs[rung]}" if below and rung is not None else self.fidelity
-        return EvaluationKey(architecture.id, fidelity, self.screen.device.key, self.runtime.version)
+        devices = (self.screen, *(target.screen for target in self.others))
+        key = "+".join(screen.device.key for screen in devices)
+        return EvaluationKey(architecture.id, fidelity, key, self.runtime.version)
 
     def evaluate(
         self,
@@ -229,7 +235,7 @@ class Evaluator:
         guess: Guess | None,
     ) -> None:
         """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
-        bounds = {name: bound for name, bound in self.screen.bounds.items() if name in NEEDS_NO_TRAINING}
+        bounds = {name: bound for name, bound in self.screen.bounds.items() if split(name)[0] in NEEDS_NO_TRAINING}
         if not bounds:
             return
         costs: dict[str, Measurement | Estimate] = {}
@@ -254,10 +260,15 @@ class Evaluator:
         self, model: Path, bounds: Mapping[str, float], progress: Progress, guess: Guess | None
     ) -> Mapping[str, Measurement | Estimate]:
         """Return what the bounds on time and memory are held against; with a guess only what is in doubt."""
-        if self.meter is None or not bounds.keys() & {*TIMED, "memory_kib"}:
-            return {}
+        bound_on = {device for metric, device in map(split, bounds) if metric in (*TIMED, "memory_kib")}
+        further: dict[str, Measurement | Estimate] = {}
+        for target in self.others:
+            if target.name in bound_on:
+                further |= target.measured(model)
+        if self.meter is None or "" not in bound_on:
+            return further
         if guess is None:
-            return self.meter.measure(model)
+            return {**self.meter.measure(model), **further}
         bound = bounds.get(LATENCY)
         if guess.exceeds(bound):
             assert bound is not None
@@ -319,6 +330,9 @@ class Evaluator:
             else:
                 for metric, estimate in self.screen.timings(architecture, graph).items():
                     progress.note(metric, estimate)
+            for target in self.others:
+                for metric, cost in target.costs(model, architecture, graph).items():
+                    progress.note(metric, cost)
 
     def _take_doubtful_costs(self, model: Path, progress: Progress, guess: Guess, top: bool) -> None:
         """Measure only what could change the front or what is feasible; below the top the estimate does."""

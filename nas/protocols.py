@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from nas.evaluation import Baseline, Evaluation
 from nas.graph import Graph
 from nas.measurement import Measurement
 from nas.objective import Objective
+from nas.targets import Exchange
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -340,6 +341,8 @@ class SearchSnapshot:
         shipped: the exported model, or None until then.
         started: seconds since the epoch.
         baselines: ready models beside the candidates, on no front.
+        devices: of a search for several devices, name to the search as that device sees it, with a front of its own.
+        exchanges: what is lost there by shipping one device's winner on another.
     """
 
     study: str
@@ -356,6 +359,8 @@ class SearchSnapshot:
     shipped: ShippedModel | None = None
     started: float = 0.0
     baselines: tuple[Baseline, ...] = ()
+    devices: Mapping[str, SearchSnapshot] = field(default_factory=dict)
+    exchanges: tuple[Exchange, ...] = ()
 
 
 class Tracker(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nas.architecture import Architecture
 from nas.cost_protocols import LatencyModel
@@ -13,6 +13,7 @@ from nas.graph import Graph
 from nas.measurement import Estimate
 from nas.objective import Objective
 from nas.protocols import ExactCosts, SearchSpace, StepLowering
+from nas.targets import on_device, split
 
 TIMED = ("latency_ms", "ttft_ms", "token_ms")
 NEEDS_NO_TRAINING = (*TIMED, "size_kib", "memory_kib")
@@ -36,6 +37,7 @@ class Screen:
         limits: ``macs``, ``params``, ``size_kib``, ``latency_ms`` to the largest value allowed.
         objectives: their bounds count too.
         margin: a predicted latency is refused only beyond ``margin`` times the limit, since it is an estimate.
+        others: further devices' screens by name; their predictions carry the device in their names.
     """
 
     space: SearchSpace
@@ -44,6 +46,7 @@ class Screen:
     limits: Mapping[str, float]
     objectives: Sequence[Objective]
     margin: float = 2.0
+    others: Mapping[str, Screen] = field(default_factory=dict)
 
     def costs(self, architecture: Architecture, graph: Graph | None = None) -> dict[str, Estimate]:
         """Return ``macs``, ``params``, ``weights_kib``, ``predicted_latency_ms`` and the space's own costs.
@@ -65,8 +68,15 @@ class Screen:
             name: Estimate(float(value), 0.0, unit, "lowered graph", self.device.name, "computed")
             for name, (value, unit) in exact.items()
         }
+        costs |= self._predicted(architecture, graph)
+        for name, other in self.others.items():
+            predicted = other._predicted(architecture, graph)
+            costs |= {on_device(metric, name): estimate for metric, estimate in predicted.items()}
+        return costs
+
+    def _predicted(self, architecture: Architecture, graph: Graph) -> dict[str, Estimate]:
         whole, *rest = self.timings(architecture, graph).items()
-        return {**costs, "predicted_latency_ms": whole[1], **{f"predicted_{name}": value for name, value in rest}}
+        return {"predicted_latency_ms": whole[1], **{f"predicted_{name}": value for name, value in rest}}
 
     def timings(self, architecture: Architecture, graph: Graph) -> dict[str, Estimate]:
         """Return the predicted times, by metric: of one inference, or of the prompt and of one more token.
@@ -83,8 +93,13 @@ class Screen:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Metric to the largest value allowed, from limits and minimised objectives, the tighter of the two."""
+        """Metric to the largest value allowed, from limits and minimised objectives, the tighter of the two.
+
+        A limit on a time holds on every device.
+        """
         bounds = {name: float(limit) for name, limit in self.limits.items()}
+        for device in self.others:
+            bounds |= {on_device(name, device): float(limit) for name, limit in self.limits.items() if name in TIMED}
         for objective in self.objectives:
             if objective.bound is not None and objective.direction == "minimize":
                 bounds[objective.metric] = min(objective.bound, bounds.get(objective.metric, math.inf))
@@ -97,8 +112,11 @@ class Screen:
         """
         violated = {}
         for name, bound in self.bounds.items():
-            cost = costs.get(_STANDS_FOR.get(name, name))
-            allowed = bound * (self.margin if name in TIMED else 1.0)
+            metric, device = split(name)
+            stands = _STANDS_FOR.get(metric, metric)
+            cost = costs.get(on_device(stands, device) if device else stands)
+            margin = self.others[device].margin if device in self.others else self.margin
+            allowed = bound * (margin if metric in TIMED else 1.0)
             if cost is not None and cost.value > allowed:
                 violated[name] = cost.value - bound
         return violated

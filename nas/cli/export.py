@@ -16,9 +16,13 @@ def run(config: dict[str, Any]) -> int:
     """
     shipped = run_export(config)
     if config["output"] == "json":
-        facts = {"trial": shipped.trial, "export": str(shipped.folder), "rule": shipped.rule, "reason": shipped.reason}
-        print(json.dumps(facts), flush=True)
-    else:
-        print(f"trial {shipped.trial}, {shipped.rule}: {shipped.reason}")
-        print(f"exported model: {shipped.folder}")
+        facts = {
+            name: {"trial": one.trial, "export": str(one.folder), "rule": one.rule, "reason": one.reason}
+            for name, one in shipped.items()
+        }
+        print(json.dumps(facts.get("", {"devices": facts})), flush=True)
+        return 0
+    for name, one in shipped.items():
+        print(f"{name}{': ' if name else ''}trial {one.trial}, {one.rule}: {one.reason}")
+        print(f"exported model: {one.folder}")
     return 0

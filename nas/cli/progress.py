@@ -18,6 +18,7 @@ from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
 from nas.search.front import Members, settled_metric
 from nas.search.status import SearchStatus
+from nas.targets import Exchange
 
 _SHOWN_MEMBERS = 12
 
@@ -142,18 +143,49 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     volume = f", hypervolume {report.hypervolume:.4f}" if math.isfinite(report.hypervolume) else ""
     console.print(f"\nFront of {report.study}: {len(report.front)} members{volume}", style="bold", highlight=False)
-    console.print(front_table(report.front, report.objectives, report.shipped, report.baselines))
+    if report.devices:
+        _print_devices(report, console)
+    else:
+        console.print(front_table(report.front, report.objectives, report.shipped, report.baselines))
     print_lines = [f"trials: {counts} in {_clock(report.elapsed_s)}" + (f"; {report.ended}" if report.ended else "")]
     if report.agreement is not None:
         print_lines.append(f"latencies: {report.agreement.sentence}")
     print_lines += [f"note: {note}" for note in report.notes]
-    print_lines.append(f"rule {report.rule}: {report.reason}")
-    if report.export is not None:
-        print_lines.append(f"exported model: {report.export}")
+    for name, own in (report.devices or {"": report}).items():
+        on = f" on {name}" if name else ""
+        print_lines.append(f"rule {report.rule}{on}: {own.reason}")
+        if own.export is not None:
+            print_lines.append(f"exported model{on}: {own.export}")
     if report.tracking:
         print_lines.append(f"MLflow: {report.tracking}")
     for line in print_lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_devices(report: SearchReport, console: Console) -> None:
+    """Print one front per device, and what is lost by shipping one's winner on another."""
+    for name, own in report.devices.items():
+        volume = f", hypervolume {own.hypervolume:.4f}" if math.isfinite(own.hypervolume) else ""
+        title = f"\nFront on {name}: {len(own.front)} members{volume}"
+        console.print(title, style="bold", highlight=False, markup=False)
+        console.print(front_table(own.front, own.objectives, own.shipped, own.baselines))
+    if report.exchanges:
+        console.print("\nWhat shipping one device's winner on another loses", style="bold", highlight=False)
+        console.print(exchange_table(report.exchanges))
+
+
+def exchange_table(exchanges: Sequence[Exchange]) -> Table:
+    """Return a row per winner and a column per device: its time there, held against the device's own winner."""
+    devices = list(dict.fromkeys(exchange.on for exchange in exchanges))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("winner of")
+    table.add_column("trial", justify="right")
+    for name in devices:
+        table.add_column(f"on {name}", justify="right")
+    for name in dict.fromkeys(exchange.winner_of for exchange in exchanges):
+        row = {exchange.on: exchange for exchange in exchanges if exchange.winner_of == name}
+        table.add_row(name, str(row[name].trial), *(row[on].text for on in devices))
+    return table
 
 
 def _spread(evaluation: Evaluation | Baseline, metric: str) -> str:

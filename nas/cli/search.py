@@ -20,6 +20,7 @@ from nas.config.study import find_study
 from nas.errors import ConfigError
 from nas.objective import Objective
 from nas.store import StudyStore
+from nas.targets import expanded
 from nas.tracking.compare import compare_line
 
 
@@ -49,14 +50,16 @@ def run(config: dict[str, Any]) -> int:
 
 def _objectives(config: dict[str, Any]) -> tuple[Objective, ...]:
     """Return the axes to show: those of the study that goes on, or those of this config."""
-    axes = config["objective"]
+    axes, devices = config["objective"], config["devices"]
     if config["resume"]:
         path = find_study(config["resume"], config["folder"]) / "store.sqlite"
         if path.is_file():
             store = StudyStore(path)
-            axes = store.get("config", config)["objective"]
+            stored = store.get("config", config)
+            axes, devices = stored["objective"], stored.get("devices") or {}
             store.close()
-    return tuple(Objective(metric=metric, **fields) for metric, fields in axes.items())
+    plain = [Objective(metric=metric, **fields) for metric, fields in axes.items()]
+    return expanded(plain, list(devices)[1:])
 
 
 def compare(configs: Sequence[Mapping[str, Any]]) -> None:

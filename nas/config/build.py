@@ -19,28 +19,35 @@ from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
 from nas.config.study import find_study, identity, resumed
-from nas.errors import CandidateError, ConfigError, ExportError, MeasurementError, ModelFileError, StoreError
+from nas.errors import (
+    CandidateError,
+    ConfigError,
+    ExportError,
+    MeasurementError,
+    ModelFileError,
+    StoreError,
+    unknown_name,
+)
 from nas.executor.in_process import InProcessExecutor
 from nas.executor.spawned import SpawnedExecutor
 from nas.executor.worker import Factory
 from nas.export import Exporter
+from nas.objective import Objective
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
 from nas.search.drift import retime_drifted
 from nas.search.driver import Driver
-from nas.search.front import (
-    resolve_references,
-    snapshot_of,
-    study_objectives,
-)
+from nas.search.front import DEVICES, study_objectives
 from nas.search.knowledge import problem_of
 from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
 from nas.search.settle import settle_front
+from nas.search.several import device_stores, full_snapshot
 from nas.search.shipping import Shipper
 from nas.search.status import Observer, SearchLimits, SearchStatus
 from nas.search.worst import Threshold
 from nas.store import StudyStore
+from nas.targets import own_axes
 
 _TRACKING_PAUSE_S = 5.0
 _TRACKING_CLOSE_S = 90.0
@@ -73,24 +80,27 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
             run_baselines(parts, store, partial(_executor, parts, make_baseline_job), notes)
             if mirror.error:
                 notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")
-            shipper = _shipper(parts, store)
-            shipped, reason = _ship(parts, store, shipper, config["rule"])
+            shippers = _shippers(parts, store)
+            outcomes = {name: _ship(parts, shipper, config["rule"]) for name, shipper in shippers.items()}
             if config["keep"] == "front":
-                shipper.prune()
+                next(iter(shippers.values())).prune()
             store.put("elapsed_s", driver.elapsed_s)
             store.put("finished", True)
         finally:
-            tracker.update(snapshot_of(store, folder))
+            tracker.update(full_snapshot(store, folder))
             line = tracker.close(_TRACKING_CLOSE_S)
             store.put("tracking", line)
-        return report_of(store, folder, config["rule"], ended, shipped, reason, notes, line)
+        return report_of(store, folder, config["rule"], ended, outcomes, notes, line)
 
 
-def run_export(config: Mapping[str, Any]) -> ShippedModel:
-    """Export a member of a study's front, verified anew.
+def run_export(config: Mapping[str, Any]) -> dict[str, ShippedModel]:
+    """Export a member of a study's front, verified anew; of a study for several devices one for each.
 
     Args:
         config: resolved config of ``nas export``.
+
+    Returns:
+        What ships by the device's name, which is empty in a study for one device.
     """
     check_rule(config["rule"])
     folder = find_study(config["study"], config["folder"])
@@ -108,12 +118,26 @@ def run_export(config: Mapping[str, Any]) -> ShippedModel:
                 f"study '{store.get('study')}' trained no candidate (accuracy=zero_cost); nothing can ship"
             )
         target = Path(config["to"]) if config.get("to") else None
-        shipped = _shipper(parts, store).ship(config["rule"], config.get("trial"), target)
+        shippers = _asked_for(_shippers(parts, store), config)
+        shipped = {}
+        for name, shipper in shippers.items():
+            to = target / name if target and len(shippers) > 1 else target
+            shipped[name] = shipper.ship(config["rule"], config.get("trial"), to)
         if target is None:
             tracker: Tracker = instantiate(stored["tracking"], folder=config["folder"], gate=parts.gate)
-            tracker.update(snapshot_of(store, folder))
+            tracker.update(full_snapshot(store, folder))
             tracker.close(_TRACKING_CLOSE_S)
         return shipped
+
+
+def _asked_for(shippers: Mapping[str, Shipper], config: Mapping[str, Any]) -> Mapping[str, Shipper]:
+    """Return the shippers of the devices that an export is for: all, the one named, or with a trial the first."""
+    name = config.get("on")
+    if name is None:
+        return shippers if config.get("trial") is None else dict(list(shippers.items())[:1])
+    if name not in shippers:
+        raise unknown_name("device of the study", name, [known for known in shippers if known])
+    return {name: shippers[name]}
 
 
 def _study_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
@@ -164,13 +188,13 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
     if store.get("objectives") is None:
-        objectives = resolve_references(parts.objectives, parts.screen, parts.any_energy_model)
-        store.put("objectives", [asdict(objective) for objective in objectives])
+        store.put("objectives", [asdict(objective) for objective in parts.resolved_objectives()])
         store.put("started", time.time())
     store.put("study", config["study"])
     store.put("config", config)
     store.put("environment", environment())
     store.put("device", _device_facts(parts))
+    store.put(DEVICES, {name: _device_facts(part) for name, part in parts.each.items()})
     store.put("data", parts.dataset.fingerprint)
     store.put("finished", False)
     for name, content in parts.dataset.study_files.items():
@@ -184,13 +208,14 @@ def _check_same_machine(parts: Parts, store: StudyStore) -> None:
     known, versions = store.get("device"), store.get("environment")
     if known is None:
         return
+    keys = {f"device {name}": facts["key"] for name, facts in list(store.get(DEVICES, {}).items())[1:]}
     here = {
-        "device": parts.device.key,
+        **parts.device_keys,
         "onnxruntime": environment().get("onnxruntime"),
         "data": parts.dataset.fingerprint,
     }
-    there = {"device": known["key"], "onnxruntime": versions.get("onnxruntime"), "data": store.get("data")}
-    changed = [f"{name} {there[name]} then, {here[name]} now" for name in here if here[name] != there[name]]
+    there = {"device": known["key"], **keys, "onnxruntime": versions.get("onnxruntime"), "data": store.get("data")}
+    changed = [f"{name} {there.get(name)} then, {here[name]} now" for name in here if here[name] != there.get(name)]
     if changed:
         raise StoreError(
             f"study '{store.get('study')}' was made with another device, runtime or data ({'; '.join(changed)}), so "
@@ -233,7 +258,8 @@ def _driver(
 
 def _sampler(parts: Parts, seed: int) -> Any:
     node = parts.config["sampler"]
-    problem = problem_of(parts.screen, parts.config["cost"]["mode"] == "predicted")
+    predicted_on = [name for name, part in parts.others.items() if part.config["cost"]["mode"] == "predicted"]
+    problem = problem_of(parts.screen, parts.config["cost"]["mode"] == "predicted", predicted_on)
     return make_sampler(node["name"], seed, node.get("options"), problem)
 
 
@@ -266,24 +292,33 @@ class _Feeder:
     def __call__(self, status: SearchStatus) -> None:
         finished = sum(status.counts.values())
         if finished != self._shown and time.monotonic() >= self._next:
-            self._tracker.update(snapshot_of(self._store, self._folder))
+            self._tracker.update(full_snapshot(self._store, self._folder))
             self._shown, self._next = finished, time.monotonic() + _TRACKING_PAUSE_S
 
 
 def _settle(parts: Parts, store: StudyStore) -> list[str]:
+    if not parts.names:
+        return _settle_on(parts, store)
+    views = device_stores(store)
+    return [f"{name}: {note}" for name, part in parts.each.items() for note in _settle_on(part, views[name])]
+
+
+def _settle_on(parts: Parts, store: StudyStore) -> list[str]:
+    """Settle the front on one device; of several each times the members of the front over all axes."""
     if parts.meter is None:
         return [
             f"nothing was measured on '{parts.device.name}': its costs are estimates (predicted or modelled). "
             "Intervals, reasons and the cards of the models are in the exported model_card.json under estimates"
         ]
     try:
-        notes = retime_drifted(store, parts.folder, parts.meter, parts.objectives)
-        return [*notes, *settle_front(store, parts.folder, parts.meter, parts.objectives, parts.foresight)]
+        axes = study_objectives(store)
+        notes = retime_drifted(store, parts.folder, parts.meter, axes)
+        return [*notes, *settle_front(store, parts.folder, parts.meter, axes, parts.foresight)]
     except (ModelFileError, CandidateError, MeasurementError) as error:
         return [f"the front was not timed again ({error}); latencies are those of the search"]
 
 
-def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:
+def _ship(parts: Parts, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:
     """Export what the rule picks, or say why nothing ships."""
     if not isinstance(parts.accuracy, Trainer):
         return None, "nothing ships: accuracy=zero_cost trains no candidate; search with accuracy=short_training"
@@ -294,24 +329,35 @@ def _ship(parts: Parts, store: StudyStore, shipper: Shipper, rule: str) -> tuple
     try:
         shipped = shipper.ship(rule)
     except (ExportError, ModelFileError, CandidateError, MeasurementError) as error:
-        earlier = store.get("shipped")
-        kept = f" The folder export still holds the earlier one, trial {earlier['trial']}." if earlier else ""
+        earlier = shipper.store.get("shipped")
+        kept = f" The folder {shipper.home} still holds the earlier one, trial {earlier['trial']}." if earlier else ""
         return None, f"export failed: {error}.{kept}"
     return shipped, shipped.reason
 
 
-def _shipper(parts: Parts, store: StudyStore) -> Shipper:
+def _shippers(parts: Parts, store: StudyStore) -> dict[str, Shipper]:
+    """Return what picks and exports for each device, by its name; under an empty name where there is but one."""
+    if not parts.names:
+        return {"": _shipper(parts, parts, store, parts.objectives, "export")}
+    return {
+        name: _shipper(parts, parts.each[name], view, own_axes(study_objectives(view)), f"export/{name}")
+        for name, view in device_stores(store).items()
+    }
+
+
+def _shipper(search: Parts, parts: Parts, store: StudyStore, axes: tuple[Objective, ...], home: str) -> Shipper:
+    """Return what exports to ``home`` what is verified on the device of ``parts``; the whole search scores."""
     exporter = Exporter(
         dataset=parts.dataset,
         runtime=parts.runtime,
         meter=parts.meter,
-        score=parts.evaluator.score,
+        score=search.evaluator.score,
         environment=environment(),
         device=_device_facts(parts),
         cost_cards=parts.cost_cards(),
         native=_ships_native(parts),
     )
-    return Shipper(store, parts.folder, parts.objectives, exporter, partial(_profile, parts), parts.preprocessing)
+    return Shipper(store, parts.folder, axes, exporter, partial(_profile, parts), search.preprocessing, home)
 
 
 def _ships_native(parts: Parts) -> bool:

@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nas.config import schema, spelling
+from nas.config import schema, several, spelling
 from nas.config.paths import conf_dir
 from nas.config.study import study_name
 from nas.errors import ConfigError
@@ -73,6 +73,8 @@ def resolve(request: Request) -> dict[str, Any]:
     assert isinstance(plain, dict)
     result: dict[str, Any] = {str(key): value for key, value in plain.items()}
     schema.check(request.verb, result)
+    if schema.ROOTS[request.verb] is schema.SearchConfig:
+        result = several.filled(result)
     result["choices"] = choices
     result["overrides"] = list(request.overrides)
     result["plugins"] = list(request.plugins)
@@ -151,11 +153,15 @@ def _compose(request: Request) -> tuple[DictConfig, dict[str, str | None]]:
             key = override.key_or_group
             listed = "" if key in schema.groups(request.verb) else f", or write {key}=[...] for a list"
             raise ConfigError(f"'{override.input_line}' holds several values; add -m to run once for each{listed}.")
+    if schema.ROOTS[request.verb] is schema.SearchConfig:
+        overrides = parse(several.spelled_out(overrides))
     spelling.check_overrides(request.verb, overrides, request.own)
     lines = [str(override.input_line) for override in overrides]
     with _hydra(request):
         try:
-            return _split(_run_compose(request, lines))
+            composed = _split(_run_compose(request, lines))
+            more = several.out_of_reach(composed[0])
+            return _split(_run_compose(request, [*lines, *more])) if more else composed
         except _COMPLAINTS as error:
             offered = schema.groups(request.verb)
             values = [override for override in overrides if override.key_or_group not in offered]

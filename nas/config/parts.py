@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
+from nas.measure.target import Target
 from nas.objective import Objective
 from nas.protocols import DataSource, ExactCosts, Job, Runtime, SearchSpace, StepLowering
 from nas.screen import Screen
 from nas.search.foresight import Foresight
+from nas.search.front import resolve_references
 from nas.search.halving import Halving
 from nas.search.worst import Threshold
+from nas.targets import depends_on_device, expanded, on_device
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -71,6 +74,38 @@ class Parts:
         """The target."""
         device: Device = instantiate(self.config["device"])
         return device
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The devices of a search that names several, the first one first; empty for a search for one device."""
+        return tuple(self.config.get("devices") or {})
+
+    @cached_property
+    def others(self) -> dict[str, Parts]:
+        """The same search for each of its further devices alone, by the device's name.
+
+        Data, space and runtime are shared. An energy to be measured is modelled where nothing is timed.
+        """
+        found = {}
+        for name in self.names[1:]:
+            cost = self.config["costs"].get(name, self.config["cost"])
+            predicted = cost["mode"] == "predicted" and self.config.get("energy") == "measured"
+            config = {**self.config, "device": self.config["devices"][name], "cost": cost, "devices": {}, "costs": {}}
+            alone = Parts({**config, "energy": None} if predicted else config, self.folder)
+            for shared in ("dataset", "space", "runtime", "gate"):
+                alone.__dict__[shared] = getattr(self, shared)
+            found[name] = alone
+        return found
+
+    @property
+    def each(self) -> dict[str, Parts]:
+        """All devices of a search that names several, the first one included, by name; else empty."""
+        return {name: self.others.get(name, self) for name in self.names}
+
+    @property
+    def device_keys(self) -> dict[str, str]:
+        """Name of each device, ``device`` for the first one, to what stored costs are bound to."""
+        return {"device": self.device.key, **{f"device {name}": part.device.key for name, part in self.others.items()}}
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -143,7 +178,22 @@ class Parts:
         """The axes of the front, references as configured unless resolved ones were given."""
         if self.references:
             return self.references
-        return tuple(Objective(metric=metric, **fields) for metric, fields in self.config["objective"].items())
+        axes = tuple(Objective(metric=metric, **fields) for metric, fields in self.config["objective"].items())
+        return expanded(axes, self.names[1:])
+
+    def resolved_objectives(self) -> tuple[Objective, ...]:
+        """Return the axes with references, each device's by its own latency model; see ``resolve_references``."""
+        known = {}
+        for name, part in self.others.items():
+            for objective in part.resolved_objectives():
+                known[on_device(objective.metric, name)] = objective.reference
+        axes = [
+            replace(objective, reference=known[objective.metric])
+            if objective.reference is None and objective.metric in known
+            else objective
+            for objective in self.objectives
+        ]
+        return resolve_references(axes, self.screen, self.any_energy_model)
 
     @cached_property
     def screen(self) -> Screen:
@@ -151,7 +201,8 @@ class Parts:
         limits = {name: value for name, value in self.config.get("limits", {}).items() if value is not None}
         # A predicted latency that is never measured is held against its limit as it is.
         margin = 1.0 if self.config["cost"]["mode"] == "predicted" else 2.0
-        return Screen(self.space, self.device, self.latency_model, limits, self.objectives, margin)
+        others = {name: part.screen for name, part in self.others.items()}
+        return Screen(self.space, self.device, self.latency_model, limits, self.objectives, margin, others)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -171,6 +222,9 @@ class Parts:
             seed=seed,
             gate=self.gate,
             rungs=self.halving.rungs,
+            others=tuple(
+                Target(name, part.screen, part.meter, part.energy_model) for name, part in self.others.items()
+            ),
         )
 
     @cached_property
@@ -236,6 +290,13 @@ class Parts:
             ConfigError: with what could be done.
         """
         have = self._available()
+        for name, part in self.others.items():
+            try:
+                part.check_sources()
+            except ConfigError as error:
+                raise ConfigError(f"device '{name}': {error}") from error
+            own = {metric for metric in part._available() if depends_on_device(metric)}
+            have |= {on_device(metric, name) for metric in own}
         for objective in self.objectives:
             if objective.metric == "energy_mj" and "energy_mj" not in have:
                 raise ConfigError(
@@ -301,6 +362,11 @@ class Parts:
         """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
         if self.config["cost"]["mode"] != "auto":
             return
+        if self.names:
+            raise ConfigError(
+                "cost=auto learns the latencies of one device; with devices= choose cost=measured or cost=predicted, "
+                "or costs={NAME: predicted} for one of them"
+            )
         measured = {"memory_kib", *self.dataset.task.timings} - {"latency_ms"}
         if self.energy_model is None:
             measured.add("energy_mj")

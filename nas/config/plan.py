@@ -15,7 +15,7 @@ from nas.architecture import Architecture
 from nas.config.parts import Parts
 from nas.errors import CandidateError
 from nas.evaluation import Evaluation
-from nas.search.front import resolve_references
+from nas.targets import on_device
 
 _SHOWN = ("macs", "params", "weights_kib", "predicted_latency_ms")
 # Besides training these phases are made of runs of the quantized model, not of steps.
@@ -107,7 +107,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     with tempfile.TemporaryDirectory(prefix="nas-plan-") as folder:
         parts = Parts(config, Path(folder))
         parts.check_sources()
-        parts = Parts(config, Path(folder), resolve_references(parts.objectives, parts.screen, parts.any_energy_model))
+        parts = Parts(config, Path(folder), parts.resolved_objectives())
         return _planned(parts, config)
 
 
@@ -118,10 +118,11 @@ def _planned(parts: Parts, config: Mapping[str, Any]) -> Plan:
     violations = [parts.screen.violations(parts.screen.costs(one)) for one in drawn]
     feasible = [index for index, violated in enumerate(violations) if not violated]
     names = sorted({name for violated in violations for name in violated})
+    shown = (*_SHOWN, *(on_device("predicted_latency_ms", name) for name in parts.others))
     plan = Plan(
         size=parts.space.size(),
         drawn=len(drawn),
-        ranges={name: _range([cost[name] for cost in costs]) for name in _SHOWN},
+        ranges={name: _range([cost[name] for cost in costs]) for name in shown},
         refused={name: sum(name in violated for violated in violations) / len(drawn) for name in names},
         satisfiable=len(feasible) / len(drawn),
         budget=int(config["budget"]),

@@ -10,14 +10,26 @@ from typing import Any
 
 from nas.agreement import Agreement
 from nas.config.study import find_study
-from nas.errors import StoreError
+from nas.errors import ConfigError, StoreError
 from nas.evaluation import Baseline, Evaluation
 from nas.objective import Objective
 from nas.protocols import ShippedModel
-from nas.search.front import Members, baselines_of, complete, eligible, front_of, hypervolume_of, study_objectives
+from nas.search.front import (
+    DEVICES,
+    Members,
+    baselines_of,
+    complete,
+    eligible,
+    front_of,
+    hypervolume_of,
+    leading,
+    study_objectives,
+)
 from nas.search.readings import agreement_of, measurements
 from nas.search.rules import check_rule, pick
+from nas.search.several import device_stores, exchanges_of
 from nas.store import StudyStore
+from nas.targets import Exchange, expanded, own_axes, split
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class SearchReport:
         baselines: ready models that were put beside the candidates.
         measurements: step (``search``, ``drift``, ``settle``) to the number of latencies measured.
         agreement: of predictions and measurements, where the search made do with predictions (cost=auto).
+        devices: of a search for several devices, name to the report as that device sees it, with a front of its own.
+        exchanges: what is lost there by shipping one device's winner on another.
     """
 
     study: str
@@ -65,6 +79,8 @@ class SearchReport:
     baselines: tuple[Baseline, ...] = ()
     measurements: Mapping[str, int] = field(default_factory=dict)
     agreement: Agreement | None = None
+    devices: Mapping[str, SearchReport] = field(default_factory=dict)
+    exchanges: tuple[Exchange, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON-ready object that ``output=json`` prints on the last line."""
@@ -92,6 +108,18 @@ class SearchReport:
             "baselines": [item.to_dict() for item in self.baselines],
             "measurements": dict(self.measurements),
             "prediction": self.agreement.to_dict() if self.agreement else None,
+            **self._devices(),
+        }
+
+    def _devices(self) -> dict[str, Any]:
+        """Return the fronts of several devices and what shipping elsewhere loses; nothing of one device."""
+        if not self.devices:
+            return {}
+        kept = ("front", "hypervolume", "reference", "export", "shipped", "reason", "notes", "measurements")
+        reports = {name: report.to_dict() for name, report in self.devices.items()}
+        return {
+            "devices": {name: {key: report[key] for key in kept} for name, report in reports.items()},
+            "exchanges": [exchange.to_dict() for exchange in self.exchanges],
         }
 
 
@@ -100,17 +128,123 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
 
     Args:
         config: resolved config of ``nas front``.
+
+    Raises:
+        ConfigError: no member qualifies; of several devices, on none of them.
     """
     check_rule(config["rule"])
     folder = find_study(config["study"], config["folder"])
     store = existing(folder)
-    objectives = _rebound(store, config)
+    views = device_stores(store)
+    if not views:
+        return _decided(store, folder, config)
+    devices, refusals = {}, []
+    for name, view in views.items():
+        try:
+            devices[name] = _decided(view, folder, config)
+        except ConfigError as error:
+            refusals.append(f"{name}: {error}")
+    if not devices:
+        raise ConfigError("; ".join(refusals))
+    joint = _decided(store, folder, {**config, "rule": "knee"}, everywhere=True)
+    return _of_several(joint, devices, views, config["rule"], refusals)
+
+
+def _of_several(
+    joint: SearchReport,
+    devices: Mapping[str, SearchReport],
+    views: Mapping[str, StudyStore],
+    rule: str,
+    refusals: Sequence[str] = (),
+) -> SearchReport:
+    """Return the report over all axes with those of the devices, and the first one's winner in front."""
+    first = next(iter(devices.values()))
+    fronts = {name: (report.front, report.shipped) for name, report in devices.items()}
+    return replace(
+        joint,
+        rule=rule,
+        shipped=first.shipped,
+        reason="; ".join([*(f"{name}: {report.reason}" for name, report in devices.items()), *refusals]),
+        failed=any(report.failed for report in devices.values()),
+        exportable=any(report.exportable for report in devices.values()),
+        devices=devices,
+        exchanges=exchanges_of(views, fronts),
+    )
+
+
+def _decided(store: StudyStore, folder: Path, config: Mapping[str, Any], everywhere: bool = False) -> SearchReport:
+    """Return the front of a study, decided again; of several devices that of the one as which the store is seen.
+
+    Args:
+        store: of the study.
+        folder: of the study.
+        config: resolved config of ``nas front``.
+        everywhere: the front over the costs on all devices, with bounds that hold on each.
+    """
+    objectives = _rebound(store, config, everywhere)
     extra = _other_bounds(config, objectives)
     members = [member for member in complete(store) if _within(member[1], (*objectives, *extra))]
     front = front_of(members, objectives)
+    if not everywhere:
+        objectives = own_axes(objectives)
+        front = front_of(front, objectives)
     axes = study_objectives(store)
     own = {number for number, _ in front_of(eligible(store, axes), axes)}
     index, reason = pick(config["rule"], [evaluation.values for _, evaluation in front], objectives)
+    exportable = front[index][0] in own and (folder / front[index][1].folder / "model.onnx").is_file()
+    report = _reported(store, folder, objectives, front, config["rule"], reason)
+    return replace(report, shipped=front[index][0], exportable=exportable, notes=store.get("within_noise", []))
+
+
+def report_of(
+    store: StudyStore,
+    folder: Path,
+    rule: str,
+    ended: str,
+    outcomes: Mapping[str, tuple[ShippedModel | None, str]],
+    notes: Sequence[str],
+    tracking: str,
+) -> SearchReport:
+    """Return the report of a search that has ended, its numbers read from the store.
+
+    Args:
+        store: of the study.
+        folder: of the study.
+        rule: by which was picked what ships.
+        ended: why the search ended.
+        outcomes: what ships and why, or why nothing, by device; under an empty name in a search for one device.
+        notes: sentences.
+        tracking: how to open the tracking page.
+    """
+    objectives = study_objectives(store)
+    front = front_of(eligible(store, objectives), objectives)
+    report = replace(_reported(store, folder, objectives, front, rule, ""), ended=ended, notes=notes, tracking=tracking)
+    if "" in outcomes:
+        return _shipping(report, *outcomes[""])
+    views = device_stores(store)
+    devices = {}
+    for name, view in views.items():
+        axes = own_axes(study_objectives(view))
+        own = _reported(view, folder, axes, leading(view, axes), rule, "")
+        devices[name] = _shipping(own, *outcomes[name])
+    return _of_several(report, devices, views, rule)
+
+
+def _shipping(report: SearchReport, shipped: ShippedModel | None, reason: str) -> SearchReport:
+    return replace(
+        report,
+        shipped=shipped.trial if shipped else None,
+        failed=reason.startswith("export failed"),
+        exportable=shipped is not None,
+        reason=reason,
+        export=shipped.folder if shipped else None,
+    )
+
+
+def _reported(
+    store: StudyStore, folder: Path, objectives: tuple[Objective, ...], front: Members, rule: str, reason: str
+) -> SearchReport:
+    """Return the report of a front before it is said what ships."""
     return SearchReport(
         study=store.get("study"),
         folder=folder,
@@ -120,50 +254,14 @@ def run_front(config: Mapping[str, Any]) -> SearchReport:
         counts=store.counts(),
         ended="",
         elapsed_s=float(store.get("elapsed_s", 0.0)),
-        shipped=front[index][0],
+        shipped=None,
         failed=False,
-        exportable=front[index][0] in own and (folder / front[index][1].folder / "model.onnx").is_file(),
-        rule=config["rule"],
-        reason=reason,
-        export=None,
-        notes=store.get("within_noise", []),
-        tracking="",
-        baselines=baselines_of(store),
-        measurements=measurements(store),
-        agreement=agreement_of(store),
-    )
-
-
-def report_of(
-    store: StudyStore,
-    folder: Path,
-    rule: str,
-    ended: str,
-    shipped: ShippedModel | None,
-    reason: str,
-    notes: Sequence[str],
-    tracking: str,
-) -> SearchReport:
-    """Return the report of a search that has ended, its numbers read from the store."""
-    objectives = study_objectives(store)
-    front = front_of(eligible(store, objectives), objectives)
-    return SearchReport(
-        study=store.get("study"),
-        folder=folder,
-        objectives=objectives,
-        front=front,
-        hypervolume=hypervolume_of(front, objectives),
-        counts=store.counts(),
-        ended=ended,
-        elapsed_s=float(store.get("elapsed_s", 0.0)),
-        shipped=shipped.trial if shipped else None,
-        failed=reason.startswith("export failed"),
-        exportable=shipped is not None,
+        exportable=False,
         rule=rule,
         reason=reason,
-        export=shipped.folder if shipped else None,
-        notes=notes,
-        tracking=tracking,
+        export=None,
+        notes=(),
+        tracking="",
         baselines=baselines_of(store),
         measurements=measurements(store),
         agreement=agreement_of(store),
@@ -210,20 +308,25 @@ def existing(folder: Path) -> StudyStore:
     return store
 
 
-def _rebound(store: StudyStore, config: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """Return the study's objectives, or those asked for, under the bounds asked for."""
+def _rebound(store: StudyStore, config: Mapping[str, Any], everywhere: bool) -> tuple[Objective, ...]:
+    """Return the study's objectives, or those asked for, under the bounds asked for.
+
+    A bound is one on the device as which the store is seen, or on every one.
+    """
     known = {objective.metric: objective for objective in study_objectives(store)}
     asked = config.get("objective")
     if asked:
+        plain = [Objective(metric=metric, **{**fields, "reference": None}) for metric, fields in asked.items()]
         chosen = [
-            Objective(metric=metric, **{**fields, "reference": known[metric].reference if metric in known else None})
-            for metric, fields in asked.items()
+            replace(objective, reference=known[objective.metric].reference if objective.metric in known else None)
+            for objective in expanded(plain, list(store.get(DEVICES, {}))[1:])
         ]
     else:
         chosen = list(known.values())
     bounds = config.get("bounds", {})
+    asked_for = {axis.metric: bounds.get(split(axis.metric)[0] if everywhere else axis.metric) for axis in chosen}
     return tuple(
-        replace(objective, bound=bounds[objective.metric]) if bounds.get(objective.metric) is not None else objective
+        objective if asked_for[objective.metric] is None else replace(objective, bound=asked_for[objective.metric])
         for objective in chosen
     )
 

@@ -167,6 +167,8 @@ class SearchConfig:
     cost: Any = _group("how latency, memory and energy are had")
     runtime: Any = _group("runtime that is timed and shipped")
     device: Any = _group("target device")
+    devices: dict[str, Any] = _key(dict, "several devices in place of device: [local,rpi4], or {NAME: device, ...}")
+    costs: dict[str, Any] = _key(dict, "of several devices: {NAME: predicted} where another cost holds than cost=")
     objective: dict[str, ObjectiveConfig] = _group("axes of the front")
     sampler: SamplerConfig = _group("what proposes candidates")
     executor: ExecutorConfig = _group("where candidates are evaluated")
@@ -217,6 +219,9 @@ class ExportConfig:
     study: str = _key(MISSING, "name or folder of a search")
     folder: str = _key("runs", _FOLDER_HELP)
     trial: int | None = _key(None, "number of the trial to export; null leaves it to the rule", least=0)
+    on: str | None = _key(
+        None, "of a search for several devices, the one to export for; null: each, or with trial= the first"
+    )
     rule: str = _key("knee", _RULE_HELP, rule=True)
     to: str | None = _key(None, "folder to write; null is export/ in the study's folder")
     data_path: str | None = _key(None, "where the data lies now, if it moved since the search")

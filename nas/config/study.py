@@ -33,7 +33,11 @@ _NOT_IDENTITY = frozenset((*_OF_THE_CALL, *_CHANGEABLE, "study", "choices", "rep
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a search's config on which its evaluations and proposals depend."""
-    return {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in _NOT_IDENTITY and (value or key not in ("devices", "costs"))
+    }
 
 
 def study_name(config: Mapping[str, Any], swept: Collection[str] = ()) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.pareto import non_dominated
 from nas.protocols import SearchSnapshot
+from nas.targets import split
 
 _NAMES = {
     "accuracy": "Accuracy (quantized)",
@@ -176,6 +177,9 @@ def reference_in_sight(view: ParetoView) -> tuple[float, float] | None:
 
 def metric_name(axis: Objective) -> str:
     """Return a metric's name for people, without its unit."""
+    plain, device = split(axis.metric)
+    if device:
+        return f"{metric_name(replace(axis, metric=plain))} on {device}"
     if axis.metric in _NAMES:
         return _NAMES[axis.metric]
     suffix = f"_{axis.unit.lower()}"

@@ -20,8 +20,11 @@ from nas.pareto import hypervolume, non_dominated
 from nas.protocols import OperatorTime, SearchSnapshot, ShippedModel
 from nas.screen import Screen
 from nas.store import StudyStore
+from nas.targets import on_device
 
 Members = list[tuple[int, Evaluation]]
+
+DEVICES = "devices"  # fact of a study: name to facts of each of several devices, the first one first
 
 _REFERENCE_SAMPLES = 128
 _REFERENCE_QUANTILE = 0.9
@@ -96,10 +99,14 @@ def complete(store: StudyStore) -> Members:
     Where a search did not measure all of them, the others have the estimate that its model made last.
     """
     settled = {**store.get("estimates", {}), **store.get("settled", {})}
+    others = {name: store.get(on_device("settled", name), {}) for name in list(store.get(DEVICES, {}))[1:]}
     members = []
     for record in store.trials():
         if record.evaluation is not None and record.state == State.COMPLETE:
-            members.append((record.number, with_settled(record.evaluation, settled.get(str(record.number)))))
+            evaluation = with_settled(record.evaluation, settled.get(str(record.number)))
+            for name, readings in others.items():
+                evaluation = with_settled(evaluation, readings.get(str(record.number)), name)
+            members.append((record.number, evaluation))
     return members
 
 
@@ -108,11 +115,18 @@ def settled_metric(names: Container[str]) -> str:
     return "latency_ms" if "latency_ms" in names else "token_ms"
 
 
-def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None) -> Evaluation:
-    """Return the evaluation with its latency as re-measured after the search; the first reading is kept beside it."""
+def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None, device: str = "") -> Evaluation:
+    """Return the evaluation with its latency as re-measured after the search; the first reading is kept beside it.
+
+    Args:
+        evaluation: of the search.
+        latency: of the new reading, or None.
+        device: on which it was taken, where that is not the first one.
+    """
     if latency is None:
         return evaluation
     number, metric = number_from_dict(latency), settled_metric(evaluation.values)
+    metric = on_device(metric, device) if device else metric
     values = {**evaluation.values, f"search_{metric}": evaluation.values[metric], metric: number.value}
     provenance = {**evaluation.provenance, f"search_{metric}": evaluation.provenance[metric], metric: latency}
     return replace(evaluation, values=values, provenance=provenance)
@@ -138,6 +152,16 @@ def _at_best(evaluation: Evaluation, metric: str) -> float:
     if metric == LATENCY and evaluation.provenance.get(metric, {}).get("provenance") == "predicted":
         return interval(number_from_dict(evaluation.provenance[metric]))[0]
     return evaluation.values[metric]
+
+
+def leading(store: StudyStore, objectives: Sequence[Objective]) -> Members:
+    """Return the front over some of a study's axes, out of the members of its front over all of them.
+
+    Of candidates that are equal in the axes given, one that is dominated in the others does not come into question; so
+    whatever leads on one of several devices keeps its files.
+    """
+    axes = study_objectives(store)
+    return front_of(front_of(eligible(store, axes), axes), objectives)
 
 
 def losses(members: Members, objectives: Sequence[Objective]) -> list[list[float]]:
@@ -208,12 +232,18 @@ def study_objectives(store: StudyStore) -> tuple[Objective, ...]:
     return tuple(Objective(**fields) for fields in kept)
 
 
-def snapshot_of(store: StudyStore, folder: Path) -> SearchSnapshot:
-    """Rebuild all that a tracker shows from the store."""
-    objectives = study_objectives(store)
+def snapshot_of(store: StudyStore, folder: Path, axes: tuple[Objective, ...] | None = None) -> SearchSnapshot:
+    """Rebuild all that a tracker shows from the store.
+
+    Args:
+        store: of the study.
+        folder: of the study.
+        axes: of the front, some of the study's; None takes all.
+    """
+    objectives = axes or study_objectives(store)
     members = complete(store)
     counts = store.counts()
-    front = front_of(eligible(store, objectives), objectives)
+    front = leading(store, objectives)
     evaluations = dict(members)
     everything = []
     for record in store.trials():

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from nas.architecture import Architecture
 from nas.graph import Graph
 from nas.screen import Screen
 from nas.search.candidates import Description, Problem
+from nas.targets import on_device
 
 
-def problem_of(screen: Screen, latency_is_predicted: bool) -> Problem:
+def problem_of(screen: Screen, latency_is_predicted: bool, predicted_on: Sequence[str] = ()) -> Problem:
     """Return the problem of a real search.
 
     Args:
         screen: its space, costs, limits and objectives.
         latency_is_predicted: True where the front's latency is the latency model's own prediction.
+        predicted_on: further devices of which the same is true.
     """
-    return Problem(screen.space.suggest, _Describe(screen, latency_is_predicted), tuple(screen.objectives))
+    describe = _Describe(screen, latency_is_predicted, predicted_on)
+    return Problem(screen.space.suggest, describe, tuple(screen.objectives))
 
 
 class _Describe:
-    def __init__(self, screen: Screen, latency_is_predicted: bool) -> None:
+    def __init__(self, screen: Screen, latency_is_predicted: bool, predicted_on: Sequence[str]) -> None:
         self._screen = screen
         self._exact = {"macs": "macs", "params": "params"}
         if latency_is_predicted:
             self._exact["latency_ms"] = "predicted_latency_ms"
+        for name in predicted_on:
+            self._exact[on_device("latency_ms", name)] = on_device("predicted_latency_ms", name)
 
     def __call__(self, architecture: Architecture) -> Description:
         graph = self._screen.space.lower(architecture)

@@ -17,7 +17,7 @@ from nas.measurement import Estimate
 from nas.objective import Objective
 from nas.protocols import OperatorTime, ShippedModel
 from nas.search.foresight import latency_of
-from nas.search.front import Members, complete, eligible, front_of
+from nas.search.front import Members, complete, eligible, front_of, leading, study_objectives
 from nas.search.rules import pick
 from nas.store import StudyStore
 
@@ -35,6 +35,7 @@ class Shipper:
         exporter: writes and verifies.
         profile: model file to its time per operator.
         preprocessing: architecture to the pre-processing of its input.
+        home: folder of what ships, relative to the study's.
     """
 
     store: StudyStore
@@ -43,6 +44,7 @@ class Shipper:
     exporter: Exporter
     profile: Callable[[Path], list[OperatorTime]]
     preprocessing: Callable[[Architecture], Encoding]
+    home: str = "export"
 
     def choose(self, rule: str, member: int | None = None) -> tuple[int, Evaluation, str]:
         """Return trial number, evaluation and the reason, by a rule or by the number of a trial on the front.
@@ -50,7 +52,7 @@ class Shipper:
         Raises:
             ConfigError: no member qualifies, or ``member`` is not on the front.
         """
-        front: Members = front_of(eligible(self.store, self.objectives), self.objectives)
+        front: Members = leading(self.store, self.objectives)
         if member is None:
             index, reason = pick(rule, [evaluation.values for _, evaluation in front], self.objectives)
             return (*front[index], reason)
@@ -78,7 +80,7 @@ class Shipper:
                 "what is on the front"
             )
         logger.info("shipping trial %d: %s", number, reason)
-        target = target or self.folder / "export"
+        target = target or self.folder / self.home
         story = {
             "study": self.store.get("study"),
             "trial": number,
@@ -92,13 +94,14 @@ class Shipper:
         operators = tuple(self.profile(target / "model.onnx"))
         shipped = ShippedModel(number, target, story["rule"], reason, operators)
         # A copy elsewhere does not change what the study ships.
-        if target == self.folder / "export":
-            self.store.put("shipped", {**asdict(shipped), "folder": "export"})
+        if target == self.folder / self.home:
+            self.store.put("shipped", {**asdict(shipped), "folder": self.home})
         return shipped
 
     def prune(self) -> int:
         """Delete the model files of candidates off the front and return how many folders went."""
-        front = front_of(eligible(self.store, self.objectives), self.objectives)
+        axes = study_objectives(self.store)
+        front = front_of(eligible(self.store, axes), axes)
         kept = {evaluation.folder for _, evaluation in front}
         # Noted first: a kill in between must not leave a candidate on the front that has lost its files.
         numbers = {number for number, _ in front}

@@ -23,13 +23,21 @@ def write_files(snapshot: SearchSnapshot, folder: Path) -> None:
         snapshot: of the search.
         folder: exists; gets ``pareto.html``, ``pareto.png``, ``front.json``, ``trials.parquet``, ``config.json``,
             where latencies are predicted ``predictions.html`` and ``predictions.png``, and, once a model ships,
-            ``operators.png``, ``operators.html`` and ``shipped/model_card.json``.
+            ``operators.png``, ``operators.html`` and ``shipped/model_card.json``; of several devices
+            ``pareto_<device>.html`` and ``.png``, ``front_<device>.json``, and ``exchanges.json``.
     """
     (folder / "front.json").write_text(json.dumps(front_document(snapshot), indent=2) + "\n", "utf-8")
     (folder / "config.json").write_text(json.dumps(snapshot.config, indent=2, default=str) + "\n", "utf-8")
     write_trials(snapshot, folder / "trials.parquet")
     pareto_html(snapshot, folder / "pareto.html")
     pareto_png(snapshot, folder / "pareto.png")
+    for name, own in snapshot.devices.items():
+        pareto_html(own, folder / f"pareto_{name}.html")
+        pareto_png(own, folder / f"pareto_{name}.png")
+        (folder / f"front_{name}.json").write_text(json.dumps(front_document(own), indent=2) + "\n", "utf-8")
+    if snapshot.exchanges:
+        rows = [exchange.to_dict() for exchange in snapshot.exchanges]
+        (folder / "exchanges.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     if is_predicting(snapshot.config):
         found = agreement(snapshot.evaluations)
         for ending in ("png", "html"):
@@ -70,7 +78,12 @@ def front_document(snapshot: SearchSnapshot) -> dict[str, Any]:
         "shipped": {"trial": shipped.trial, "rule": shipped.rule, "reason": shipped.reason} if shipped else None,
         "members": members,
         "baselines": [item.to_dict() for item in snapshot.baselines],
+        **({"devices": {name: _brief(own) for name, own in snapshot.devices.items()}} if snapshot.devices else {}),
     }
+
+
+def _brief(own: SearchSnapshot) -> dict[str, Any]:
+    return {"front": list(own.front), "shipped": own.shipped.trial if own.shipped else None, "device": own.device}
 
 
 def write_trials(snapshot: SearchSnapshot, path: Path) -> None:
@@ -137,13 +150,36 @@ def description(snapshot: SearchSnapshot, run_id: str) -> str:
         shown = f"get-artifact?path=predictions.png&run_uuid={run_id}"
         picture += f"\n\n{agreement(snapshot.evaluations).sentence}.\n\n![Measured against predicted]({shown})"
     foot = f"\n\nInteractive: artifact `pareto.html`. All trials: artifact `trials.parquet`.\n\n{picture}"
-    lines.append("")
+    if snapshot.devices:
+        return _of_devices("\n".join(lines), snapshot, foot)
+    return _front("\n".join(lines), snapshot, _NOTE_LIMIT - len(foot)) + foot
+
+
+def _of_devices(text: str, snapshot: SearchSnapshot, foot: str) -> str:
+    """Return the text with what shipping elsewhere loses, and one front per device in equal shares of the room."""
+    devices = list(snapshot.devices)
+    if snapshot.exchanges:
+        heads = " | ".join(f"on {name}" for name in devices)
+        text += f"\n\nWinner of one device on another (~ estimate):\n\n| winner of | trial | {heads} |\n"
+        text += "|" + "---|" * (len(devices) + 2)
+        for name in devices:
+            row = {exchange.on: exchange for exchange in snapshot.exchanges if exchange.winner_of == name}
+            if row:
+                cells = [name, str(row[name].trial), *(row[on].text if on in row else "-" for on in devices)]
+                text += f"\n| {' | '.join(_cell(cell) for cell in cells)} |"
+    for turn, (name, own) in enumerate(snapshot.devices.items()):
+        room = (_NOTE_LIMIT - len(foot) - len(text)) // (len(devices) - turn)
+        text += _front(f"\n\n**Front on {name}** (artifact `pareto_{name}.html`):", own, room)
+    return text + foot
+
+
+def _front(head: str, snapshot: SearchSnapshot, room: int) -> str:
     titles = [
         f"{metric_name(axis)}{'' if is_share(axis) or not axis.unit else f' [{axis.unit}]'}"
         for axis in snapshot.objectives
     ]
-    lines += [f"| trial | {' | '.join(titles)} | precision | made | |", "|" + "---|" * (len(titles) + 4)]
-    return _fit("\n".join(lines), _table(snapshot), _NOTE_LIMIT - len(foot)) + foot
+    lines = [head, "", f"| trial | {' | '.join(titles)} | precision | made | |", "|" + "---|" * (len(titles) + 4)]
+    return _fit("\n".join(lines), _table(snapshot), room)
 
 
 def _table(snapshot: SearchSnapshot) -> list[str]:

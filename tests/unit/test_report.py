@@ -80,7 +80,7 @@ def test_what_was_pruned_cannot_be_exported(study):
 
 
 def parts_here(key="here/t1", data="d"):
-    return SimpleNamespace(device=SimpleNamespace(key=key), dataset=SimpleNamespace(fingerprint=data))
+    return SimpleNamespace(device_keys={"device": key}, dataset=SimpleNamespace(fingerprint=data))
 
 
 def test_a_study_of_another_machine_or_other_data_is_not_mixed_with_this_ones_numbers(study):
@@ -104,9 +104,9 @@ def test_a_failed_export_keeps_the_earlier_one_and_says_so(study):
     def fail(rule):
         raise ExportError("it moved")
 
-    shipper = SimpleNamespace(choose=lambda rule: None, ship=fail)
+    shipper = SimpleNamespace(choose=lambda rule: None, ship=fail, store=store, home="export")
     parts = SimpleNamespace(accuracy=ShortTraining(), folder=folder / "s")
-    shipped, reason = _ship(parts, store, shipper, "knee")
+    shipped, reason = _ship(parts, shipper, "knee")
     assert shipped is None
     assert reason == "export failed: it moved. The folder export still holds the earlier one, trial 7."
     assert (folder / "s" / "export").is_dir()
