@@ -25,8 +25,8 @@ ARM_PROCESSORS = {
 GEMM = {
     "portable": "portable",
     "avx2": "avx2",
-    "avx_vnni": "avx2",
-    "avx512vl_vnni": "avx2",
+    "avx_vnni": "avxvnni",
+    "avx512vl_vnni": "avx512vlvnni",
     "avx512": "avx2",
     "avx512_vnni": "avx512vnni",
     "neon": "neon",
@@ -34,7 +34,7 @@ GEMM = {
     "neoni8mm": "neoni8mm",
 }
 # The product with 4-bit weights likewise.
-INT4 = GEMM | {"avx_vnni": "avxvnni", "avx512vl_vnni": "avx512vlvnni", "neoni8mm": "neondot"}
+INT4 = GEMM | {"neoni8mm": "neondot"}
 
 
 def _built(target: str) -> Path:
@@ -64,6 +64,7 @@ def _assert_kernels(ran: dict[tuple[str, str], str], levels: set[str]) -> None:
         assert ran["int4", level].endswith(f"_{INT4[level]}")
         # Convolutions have kernels for the same levels.
         assert ran["conv", level].endswith(f"_{GEMM[level]}")
+        assert ran["depthwise", level].endswith(f"_{GEMM[level]}")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the target is for x86_64")

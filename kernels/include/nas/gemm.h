@@ -77,6 +77,8 @@ void gemm_requantize_scales(float a_scale, const float* w_scale, bool per_channe
 
 extern const GemmKernel gemm_u8s8s32_portable;
 extern const GemmKernel gemm_u8s8s32_4x24x2_avx2;
+extern const GemmKernel gemm_u8s8s32_4x24x4_avxvnni;
+extern const GemmKernel gemm_u8s8s32_4x24x4_avx512vlvnni;
 extern const GemmKernel gemm_u8s8s32_6x64x4_avx512vnni;
 extern const GemmKernel gemm_u8s8s32_4x16x1_neon;
 extern const GemmKernel gemm_u8s8s32_4x16x4_neondot;

@@ -1,18 +1,13 @@
 // conv_u8s8 with AVX2: exact products of 16-bit pairs, since vpmaddubsw saturates.
-#include <immintrin.h>
-
-#include "body.h"
+#include "ymm.h"
 
 namespace nas {
 namespace {
 
-struct Avx2 {
+struct Avx2 : YmmConv {
   using Element = std::int16_t;
   using Weight = std::int16_t;
-  using Sum = __m256i;
-  static constexpr int kGroup = 2, kLanes = 8, kRows = 5, kVectors = 2, kShift = 0;
-
-  static Sum load(const std::int32_t* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
+  static constexpr int kGroup = 2, kRows = 5;
 
   template <int NV>
   static void mac(Sum* sums, const Element* group, const Weight* weights) {
@@ -23,25 +18,6 @@ struct Avx2 {
     for (int v = 0; v < NV; ++v) {
       const __m256i column = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + 16 * v));
       sums[v] = _mm256_add_epi32(sums[v], _mm256_madd_epi16(pixel, column));
-    }
-  }
-
-  static __m256i scaled(Sum sum, const float* multiplier) {
-    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_load_ps(multiplier)));
-  }
-
-  static void store(std::uint8_t* out, const Sum* sums, const float* multiplier, int zero) {
-    const __m256i both = _mm256_packs_epi32(scaled(sums[0], multiplier), scaled(sums[1], multiplier + 8));
-    const __m256i shifted = _mm256_adds_epi16(both, _mm256_set1_epi16(short(zero)));
-    // Packing worked within lanes: 0-3 8-11 | 4-7 12-15.
-    const __m256i ordered = _mm256_permute4x64_epi64(shifted, 0xD8);
-    const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
-  }
-
-  static void store(float* out, const Sum* sums, const float* multiplier) {
-    for (int v = 0; v < 2; ++v) {
-      _mm256_storeu_ps(out + 8 * v, _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), _mm256_load_ps(multiplier + 8 * v)));
     }
   }
 };

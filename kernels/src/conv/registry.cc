@@ -19,6 +19,12 @@ ConvU8* conv_u8(const ConvU8Params& params, Level level) {
     by(depthwise3x3_u8_avx512vnni);
     by(depthwise_u8_avx512vnni);
     by(conv_u8_avx512vnni);
+  } else if (level == Level::avx_vnni) {
+    by(depthwise_u8_avxvnni);
+    by(conv_u8_avxvnni);
+  } else if (level == Level::avx512vl_vnni) {
+    by(depthwise_u8_avx512vlvnni);
+    by(conv_u8_avx512vlvnni);
   } else if (level >= Level::avx2) {
     by(depthwise_u8_avx2);
     by(conv_u8_avx2);

@@ -8,9 +8,11 @@ const GemmKernel& gemm_kernel(Level level) {
 #if defined(__x86_64__)
     case Level::avx512_vnni:
       return gemm_u8s8s32_6x64x4_avx512vnni;
-    case Level::avx2:
     case Level::avx_vnni:
+      return gemm_u8s8s32_4x24x4_avxvnni;
     case Level::avx512vl_vnni:
+      return gemm_u8s8s32_4x24x4_avx512vlvnni;
+    case Level::avx2:
     case Level::avx512:
       return gemm_u8s8s32_4x24x2_avx2;
 #elif defined(__aarch64__)
