@@ -32,6 +32,7 @@ GROUPS = ("overhead", "arithmetic", "traffic")
 _LANES = 16  # channels that vector kernels handle at a time; fewer take as long
 _DEPTH = 4  # 8-bit products that are summed at a time
 # Where a device says nothing of itself; the common factors learn the rest.
+_SMALL = {Precision.INT8, Precision.INT4}
 _NOMINAL = Peaks(50.0, 150.0, 10.0, 1.0, "nominal")
 
 
@@ -102,7 +103,7 @@ def _terms(graph: Graph, device: Device) -> dict[Term, float]:
     for op in graph.ops:
         if op.kind in FREE_KINDS:
             continue
-        small = op.dtype in (Precision.INT8, Precision.INT4)
+        small = op.dtype in _SMALL
         kind = f"{_kind(op)} {'int8' if small else 'float'}"
         gmacs = peaks.int8_gmacs if small else peaks.fp32_gmacs
         add("arithmetic", kind, _filled_macs(op, small) / (gmacs * device.threads * 1e6))
@@ -110,7 +111,7 @@ def _terms(graph: Graph, device: Device) -> dict[Term, float]:
         add("traffic", kind, (op.activation_bytes + op.weight_bytes) / (peaks.bandwidth_gbs * 1e6))
         for producer in op.inputs:
             made = precision.get(producer)
-            if made is not None and made.dtype != op.dtype:
+            if made is not None and made.dtype != op.dtype and {made.dtype, op.dtype} != _SMALL:
                 add("overhead", "change", peaks.op_overhead_us / 1e3)
                 add("traffic", "change", 5 * math.prod(made.output_shape) / (peaks.bandwidth_gbs * 1e6))
     return terms

@@ -43,7 +43,7 @@ class ConvNet(BlockSpace):
         squeeze_ratios: squeeze-and-excite channels over the channels that it gates; 0 for none.
         activations: of all blocks.
         head_widths: channels of a 1x1 convolution before the pooling; 0 for none.
-        precisions: of ``fp32`` and ``int8``.
+        precisions: of ``fp32``, ``int8`` and ``int4`` (weights of 4 bits).
 
     Raises:
         ConfigError: a list is empty, repeats itself, or names what does not exist.

@@ -84,7 +84,7 @@ class Decoder(BlockSpace):
             *("activations", "norms", "embeddings"),
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
-        self.precisions = as_precisions(self.precisions, int4=True)
+        self.precisions = as_precisions(self.precisions)
         joined = sorted({heads * size for heads in self.heads for size in self.head_sizes})
         require_int4_groups(self.precisions, {"widths": self.widths, "heads times head_sizes": joined})
         require_known("activation", tuple(self.activations), ACTIVATIONS)

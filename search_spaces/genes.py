@@ -147,17 +147,16 @@ def everything(ask: Suggest) -> Iterator[Architecture]:
         pending.extend(reversed(suggester.branches))
 
 
-def as_precisions(given: Sequence[str], int4: bool = False) -> tuple[str, ...]:
+def as_precisions(given: Sequence[str]) -> tuple[str, ...]:
     """Return the precisions that a block may have, checked.
 
     Args:
         given: names.
-        int4: whether the space's linear layers and tables may have weights of 4 bits.
 
     Raises:
-        ConfigError: empty, or not among fp32, int8 and, where it is offered, int4.
+        ConfigError: empty, or not among fp32, int8 and int4.
     """
-    known = (Precision.FP32.value, Precision.INT8.value, *((Precision.INT4.value,) if int4 else ()))
+    known = (Precision.FP32.value, Precision.INT8.value, Precision.INT4.value)
     wrong = [name for name in given if name not in known]
     if wrong or not given:
         raise ConfigError(f"precisions are {list(given)}; expected one or more of {', '.join(known)}")
@@ -165,7 +164,7 @@ def as_precisions(given: Sequence[str], int4: bool = False) -> tuple[str, ...]:
 
 
 def require_int4_groups(precisions: Sequence[str], inputs: Mapping[str, Sequence[int]]) -> None:
-    """Raise ConfigError where int4 is among the precisions and a layer's inputs do not fall into groups of 16.
+    """Raise ConfigError where int4 is among the precisions and a layer's inputs on tokens are no multiple of 16.
 
     Args:
         precisions: checked.

@@ -10,7 +10,7 @@ from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_images
-from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.genes import Genes, as_precisions, options_of, require_int4_groups
 from search_spaces.specs import NORMS, POOLINGS, Attention, Mlp, Network, PatchStem, TokenHead, require_known
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
 from search_spaces.transformer import token_count
@@ -47,7 +47,7 @@ class Hybrid(BlockSpace):
         activations: of convolutions and MLPs.
         norms: of ``layernorm`` and ``rmsnorm``.
         poolings: of ``mean`` and ``attention``.
-        precisions: of ``fp32`` and ``int8``.
+        precisions: of ``fp32``, ``int8`` and ``int4`` (weights of 4 bits).
 
     Raises:
         ConfigError: a list is empty, repeats itself, or names what does not exist.
@@ -90,6 +90,8 @@ class Hybrid(BlockSpace):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
         self.widths = tuple(options_of(f"widths[{stage}]", given) for stage, given in enumerate(self.widths))
         self.precisions = as_precisions(self.precisions)
+        joined = [count * size for count in self.heads for size in self.head_sizes]
+        require_int4_groups(self.precisions, {"token_widths": self.token_widths, "heads times head_sizes": joined})
         check_stages(self)
         require_known("norm", tuple(self.norms), NORMS)
         require_known("pooling", tuple(self.poolings), POOLINGS)

@@ -50,7 +50,7 @@ class NasBench201(BlockSpace):
         operations: options of each of the six edges.
         channels: of stem and first stage.
         cells: per stage.
-        precisions: of ``fp32`` and ``int8``.
+        precisions: of ``fp32``, ``int8`` and ``int4`` (weights of 4 bits).
         precision_per: ``network`` asks for one precision, ``stage`` for one each of stem, stages, reductions and head.
 
     Raises:

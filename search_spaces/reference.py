@@ -75,7 +75,7 @@ class Reference(BlockSpace):
         resolutions: sides of the square input, pixels.
         networks: names from ``NETWORKS``; adding one there is all that a new one takes.
         widths: multipliers of the channels.
-        precisions: of ``fp32`` and ``int8``.
+        precisions: of ``fp32``, ``int8`` and ``int4`` (weights of 4 bits).
 
     Raises:
         ConfigError: a list is empty, repeats itself, or names what does not exist.

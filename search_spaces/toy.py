@@ -25,7 +25,7 @@ class Toy(BlockSpace):
         depths: convolutions after the stem.
         kernels: of these convolutions.
         strides: of each of these convolutions; a stride longer than the map is degenerate.
-        precisions: of ``fp32`` and ``int8``, for the whole network.
+        precisions: of ``fp32``, ``int8`` and ``int4`` (weights of 4 bits), for the whole network.
 
     Raises:
         ConfigError: a list is empty or repeats itself, or the space has 200 architectures or more.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from nas.architecture import Architecture, Precision
+from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import ConfigError, DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_task
@@ -80,7 +80,7 @@ class Transformer(BlockSpace):
             *("activations", "norms", "poolings"),
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
-        self.precisions = as_precisions(self.precisions, int4=True)
+        self.precisions = as_precisions(self.precisions)
         joined = sorted({heads * size for heads in self.heads for size in self.head_sizes})
         require_int4_groups(self.precisions, {"widths": self.widths, "heads times head_sizes": joined})
         require_known("activation", tuple(self.activations), ACTIVATIONS)
@@ -93,13 +93,6 @@ class Transformer(BlockSpace):
     def reads_text(self) -> bool:
         """True where the input is tokens, not pictures."""
         return self.task.kind == "text_classification"
-
-    @property
-    def _stem_precisions(self) -> Sequence[str]:
-        """Those of the stem: patches are made by a convolution, which has no weights of 4 bits."""
-        if self.reads_text:
-            return self.precisions
-        return tuple(name for name in self.precisions if name != Precision.INT4) or (Precision.INT8.value,)
 
     def ask(self, genes: Genes) -> None:
         """Ask for the global genes, then layer by layer."""
@@ -115,7 +108,7 @@ class Transformer(BlockSpace):
         genes.choose("activation", self.activations)
         genes.choose("norm", self.norms)
         genes.choose("pooling", self.poolings)
-        genes.choose_precision("stem", self._stem_precisions)
+        genes.choose_precision("stem", self.precisions)
         for layer in range(genes.choose("depth", self.depths)):
             genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
             genes.choose_precision(f"layer{layer}_attention", self.precisions)
@@ -173,8 +166,7 @@ class Transformer(BlockSpace):
         )
         states = len(self.precisions)
         per_layer = len(self.mlp_ratios) * states**2
-        stems = len(self._stem_precisions)
-        total: int = prod(map(len, everywhere)) * stems * states * sum(per_layer**depth for depth in self.depths)
+        total: int = prod(map(len, everywhere)) * states**2 * sum(per_layer**depth for depth in self.depths)
         return total
 
 

@@ -10,6 +10,8 @@ on one AMD Zen 4 core (MobileNet-like networks on 32 x 32 pictures, a vision tra
   their outputs left in float, 0.65; everything in the set 0.93, because Softmax, GELU and the bias additions are slower
   in 8 bits.
 - Embeddings: 8-bit rows with a scale each, turned to float once read; see :mod:`nas.quantize.embedding`.
+- Blocks of 4-bit weights: convolutions, and products of blocks without tokens, as in int8 but for what is stored, see
+  :mod:`nas.quantize.int4_chain`; products and tables of blocks with tokens see :mod:`nas.quantize.int4`.
 - Outputs of Gemm stay in float: no slower, and a classifier's logits lose a fifth less.
 """
 
@@ -32,10 +34,13 @@ from nas.errors import CandidateError, ConfigError
 from nas.quantize.barrier import keep_float
 from nas.quantize.embedding import quantize_tables, table_nodes
 from nas.quantize.int4 import quantize_int4
+from nas.quantize.int4_chain import float_biases, int4_layers, round_layers, store_layers
 from nas.runtime.model_file import check_model_file
 
 if TYPE_CHECKING:
     import onnx
+
+    from nas.quantize.two_level import TwoLevel
 
 # Ops that bear weights; in a block that works on tokens only these are quantized.
 WEIGHT_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -66,8 +71,8 @@ def quantize_static(
         fp32: model with one input and symbolic batch.
         target: file to write; it appears whole or not at all.
         calibration: inputs that set the activations' ranges (smallest and largest value), such as (n, c, h, w).
-        precision: block name to fp32, int8, or int4: weights of products and tables in 4 bits, see
-            :mod:`nas.quantize.int4`, the rest of the block in float.
+        precision: block name to fp32, int8, or int4: weights in 4 bits, the rest of the block in float where it works
+            on tokens, else in int8.
         default: of blocks that are not named.
         reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit kernels saturate.
 
@@ -81,6 +86,12 @@ def quantize_static(
     _check_finite(model, calibration)
     _check_int4(model, precision)
     chosen = quantized_nodes(model, precision, default)
+    wanted = {name for name in chosen if precision.get(block_of(name)) is Precision.INT4}
+    if wanted and (layers := int4_layers(model, wanted)):
+        rounded = round_layers(model, layers, lambda: _Reader(model, calibration).batches, reduce_range)
+        biases = float_biases(model, set(layers))
+    else:
+        rounded, biases = {}, {}
     tables = [name for name in table_nodes(model) if precision.get(block_of(name), default) is Precision.INT8]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
@@ -89,6 +100,8 @@ def quantize_static(
             _quantize(model, written, calibration, chosen, reduce_range)
         else:
             shutil.copyfile(fp32, written)
+        if rounded:
+            _store_int4(written, rounded, biases)
         _quantize_tables(written, tables)
         _quantize_int4(written, {block for block, value in precision.items() if value is Precision.INT4})
         written.replace(target)
@@ -100,6 +113,14 @@ def _quantize_tables(path: Path, tables: list[str]) -> None:
     model = onnx.load_model(path)
     if any(node.op_type == "Gather" for node in model.graph.node) and quantize_tables(model, tables):
         onnx.save_model(model, path)
+
+
+def _store_int4(path: Path, rounded: Mapping[str, TwoLevel], biases: Mapping[str, NDArray[Any]]) -> None:
+    import onnx
+
+    model = onnx.load_model(path)
+    store_layers(model, rounded, biases)
+    onnx.save_model(model, path)
 
 
 def _quantize_int4(path: Path, blocks: set[str]) -> None:
@@ -132,7 +153,8 @@ def quantized_nodes(
         block = block_of(node.name)
         feeding = [producers[name].name for name in node.input if name in producers and name not in stored]
         if block in precision:
-            wanted = precision[block] is Precision.INT8
+            integers = node.op_type == "Conv" or block not in tokens
+            wanted = precision[block] is Precision.INT8 or (precision[block] is Precision.INT4 and integers)
         elif block or not feeding:
             wanted = default is Precision.INT8
         else:
@@ -178,10 +200,10 @@ def _check_request(calibration: NDArray[Any], precision: Mapping[str, Precision]
 def _check_int4(model: onnx.ModelProto, precision: Mapping[str, Precision]) -> None:
     for node in model.graph.node:
         block = block_of(node.name)
-        if precision.get(block) is Precision.INT4 and node.op_type in ("Conv", "ConvTranspose"):
+        if precision.get(block) is Precision.INT4 and node.op_type == "ConvTranspose":
             raise ConfigError(
-                f"block '{block}' asks for int4, but node '{node.name}' is a convolution; expected fp32 or int8 there. "
-                "Weights of 4 bits are offered for linear layers and tables of words."
+                f"block '{block}' asks for int4, but node '{node.name}' is a transposed convolution; expected fp32 or "
+                "int8 there. Weights of 4 bits are offered for convolutions, linear layers and tables of words."
             )
 
 
@@ -211,13 +233,13 @@ class _Reader:
         fixed = dimensions[0].dim_value if dimensions and dimensions[0].HasField("dim_value") else 0
         size = fixed or CALIBRATION_BATCH
         count = len(samples) // fixed * fixed if fixed else len(samples)
-        self._batches: Iterator[dict[str, NDArray[Any]]] = iter(
+        self.batches: Iterator[dict[str, NDArray[Any]]] = iter(
             [{first.name: samples[start : start + size], **empty} for start in range(0, count, size)]
         )
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         """Return the next batch, or None at the end."""
-        return next(self._batches, None)
+        return next(self.batches, None)
 
 
 def _quantize(

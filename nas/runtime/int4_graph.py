@@ -1,8 +1,10 @@
-"""Nodes of ONNX Runtime with 4-bit weights, put in ONNX's own terms so that shapes can be inferred."""
+"""Nodes with 4-bit weights of ONNX Runtime's and of our own, put in ONNX's own terms so that shapes can be inferred."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from nas.runtime.int4_operator import DOMAIN, OPERATOR
 
 if TYPE_CHECKING:
     import onnx
@@ -13,11 +15,14 @@ if TYPE_CHECKING:
 def in_plain_terms(model: onnx.ModelProto) -> dict[str, Shape]:
     """Turn MatMulNBits and GatherBlockQuantized into MatMul and Gather of float weights that are not there.
 
+    Our own operator becomes DequantizeLinear.
+
     Args:
         model: changed in place.
 
     Returns:
-        Name of each such tensor to its shape: (inputs, outputs) of a product, (rows, width) of a table.
+        Name of each such tensor, and of what our own operator gives, to its shape: (inputs, outputs) of a product,
+        (rows, width) of a table.
     """
     from onnx import TensorProto, helper
 
@@ -25,6 +30,13 @@ def in_plain_terms(model: onnx.ModelProto) -> dict[str, Shape]:
     reshaped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Reshape"}
     made: dict[str, Shape] = {}
     for node in model.graph.node:
+        if (node.domain, node.op_type) == (DOMAIN, OPERATOR):
+            made[node.output[0]] = sizes.get(node.input[0], ())
+            node.op_type, node.domain = "DequantizeLinear", ""
+            node.input[:] = [node.input[0], node.input[2]]
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("axis", 0))
+            continue
         if node.domain != "com.microsoft" or node.op_type not in ("MatMulNBits", "GatherBlockQuantized"):
             continue
         settings = {item.name: item.i for item in node.attribute}

@@ -38,7 +38,10 @@ class _Spaces(SpaceSuite):
 
 class TestConvNet(_Spaces):
     space_class = ConvNet
-    arguments: ClassVar = {"resolutions": [8, 16], "strides": ["1122", "1212", "2222"]}
+    arguments: ClassVar = {
+        **{"resolutions": [8, 16], "strides": ["1122", "1212", "2222"]},
+        "precisions": ["fp32", "int8", "int4"],
+    }
     bad: ClassVar = {"resolution": 8, "strides": "2222"}
     small: ClassVar = {
         "resolutions": [16],
@@ -185,7 +188,7 @@ class TestNasBench201PerStage(TestNasBench201):
 
 class TestHybrid(_Spaces):
     space_class = Hybrid
-    arguments: ClassVar = {"resolutions": [8, 16]}
+    arguments: ClassVar = {"resolutions": [8, 16], "precisions": ["fp32", "int8", "int4"]}
     bad: ClassVar = {"resolution": 8, "strides": "222"}
     architectures = 4
     small: ClassVar = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import ModelFileError
-from nas.runtime.plan import conv, elementwise, int4, shaping, tokens
+from nas.runtime.int4_operator import check_operator
+from nas.runtime.plan import conv, elementwise, int4, int4_chain, shaping, tokens
 from nas.runtime.plan.cache import Cache
 from nas.runtime.plan.planner import HANDLERS, Planner
 from nas.runtime.plan.program import Program
@@ -16,7 +17,7 @@ from nas.runtime.plan.program import Program
 if TYPE_CHECKING:
     import onnx
 
-MODULES = (conv, elementwise, int4, shaping, tokens)
+MODULES = (conv, elementwise, int4, int4_chain, shaping, tokens)
 _TYPES = {1: "float32", 2: "uint8", 7: "int64", 9: "bool"}
 
 
@@ -124,6 +125,7 @@ def _at_length(path: Path, model: onnx.ModelProto, cache: Cache, tokens: int, pa
 
 
 def _walked(path: Path, model: onnx.ModelProto, sizes: Mapping[str, int], cache: Cache | None) -> tuple[Program, int]:
+    check_operator(model, path)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 20)
     try:
         planner = Planner(path, model.graph, sizes, opset, cache)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import ModelFileError
+from nas.runtime import int4_operator
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
 from nas.runtime.plan.cache import Cache
 from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Handler = Callable[["Planner", "Node"], None]
 HANDLERS: dict[str, Handler] = {}
 
+_DOMAINS = ("", "ai.onnx", "com.microsoft", int4_operator.DOMAIN)
 _NUMPY_OF = {1: "f32", 2: "u8", 7: "i64", 9: "bool"}
 
 
@@ -114,7 +116,7 @@ class Planner:
             if self._foldable(node) and self.fold(node):
                 continue
             handler = HANDLERS.get(node.op_type)
-            if handler is None or node.proto.domain not in ("", "ai.onnx", "com.microsoft"):
+            if handler is None or node.proto.domain not in _DOMAINS:
                 raise self.refused(node, f"operator {node.op_type} is not known to the native runtime")
             handler(self, node)
         for name in self.graph_outputs:
@@ -136,7 +138,7 @@ class Planner:
 
     def fold(self, node: Node) -> bool:
         """Evaluate a node whose inputs are stored; False where it must be lowered instead."""
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.proto.domain == int4_operator.DOMAIN:
             return False
         from onnx import numpy_helper
         from onnx.reference import ReferenceEvaluator
