@@ -95,8 +95,8 @@ class Exporter:
 
         Raises:
             ExportError: a file is missing, the native program cannot be written or gives other bytes, the accuracy
-                differs by more than 0.1 point (a perplexity by 0.5 %), or a latency's ratio to the anchor moved in three
-                tries by more than the larger of 5 % and three times its recorded spread.
+                differs by more than 0.1 point (a perplexity by 0.5 %), or a latency's ratio to the anchor moved in
+                three tries by more than the larger of 5 % and three times its recorded spread.
         """
         target = target.resolve()
         if target.exists() and not (target / "model_card.json").is_file() and any(target.iterdir()):

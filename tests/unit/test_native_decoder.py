@@ -224,7 +224,7 @@ def test_why_a_cache_cannot_be_empty_is_told(files, tmp_path):
     onnx.save(model, tmp_path / "odd.onnx")
     native = NativeRuntime().load(tmp_path / "odd.onnx")
     given = {"input": np.array([[1, 2]]), **empty_inputs(native.inputs, {"input"})}
-    with pytest.raises(CandidateError, match="no size of 0, .*'past_0_key' is a cache that something but attention"):
+    with pytest.raises(CandidateError, match=r"no size of 0, .*'past_0_key' is a cache that something but attention"):
         native.run(given)
 
 
