@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.runtime.plan.arithmetic import F32, Bytes, Quant, quantize
 from nas.runtime.plan.planner import Node, Planner, floats_of, handles
 from nas.runtime.plan.program import UNARIES, Constant, Op, Tensor
-from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored
+from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, dequantized
+
+_LEAST, _MOST = -128, 127
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def lower_conv(planner: Planner, node: Node) -> None:
         )
         planner.finish_quantized(quantizer, tensor, shape, True, clamp)
         return
+    planner.in_floats(node)
     real = planner.channels_last(planner.as_real(source, node.inputs[0]), node)
     kernel = weights.floats().transpose(0, 2, 3, 1)
     bias = floats_of(planner.stored(node, 2), shape[1])
@@ -149,15 +153,17 @@ def integer_product(
     bias = planner.stored(node, 2)
     array, scale = weights.array, weights.scale
     outputs = physical[-1]
-    if array.dtype != np.int8 or weights.zero is None or weights.zero.any() or scale is None:
-        raise planner.refused(node, f"weights of {array.dtype}; expected signed 8 bits with zero point 0")
+    if array.dtype not in (np.int8, np.uint8) or weights.zero is None or scale is None:
+        raise planner.refused(node, f"weights of {array.dtype}; expected 8 bits")
     if scale.size > 1 and order[0] != weights.axis:
         raise planner.refused(node, f"weights scaled along axis {weights.axis}; expected one scale per output channel")
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise planner.refused(node, "scales of the weights that are not positive numbers")
     if bias is not None and bias.array.dtype != np.int32:
         raise planner.refused(node, f"a bias of {bias.array.dtype}; expected 32-bit integers behind DequantizeLinear")
-    ordered = np.ascontiguousarray(array.transpose(order))
+    centred = array.transpose(order).astype(np.int32)
+    centred -= weights.zero.reshape(-1, *(1,) * (array.ndim - 1))
+    tensor, ordered = _in_signed_bytes(planner, node, tensor, centred, window[-1])
     sums = ordered.reshape(outputs, -1).astype(np.int64).sum(axis=1)
     given = np.zeros(outputs, np.int64) if bias is None else bias.array.astype(np.int64).reshape(-1)
     # In 32 bits with wrap-around, as the accumulators are.
@@ -171,6 +177,24 @@ def integer_product(
     )
 
 
+def _in_signed_bytes(
+    planner: Planner, node: Node, tensor: Tensor, weights: NDArray[np.int32], groups: int
+) -> tuple[Tensor, NDArray[np.int8]]:
+    """Return input and weights without zero point, as two halves over the channels twice where one is too narrow."""
+    if weights.min() >= _LEAST and weights.max() <= _MOST:
+        return tensor, np.ascontiguousarray(weights.astype(np.int8))
+    if groups != 1:
+        raise planner.refused(node, "weights further than 127 from their zero point, in groups; expected signed ones")
+    low = np.clip(weights, _LEAST, _MOST)
+    high = weights - low
+    if high.min() < _LEAST or high.max() > _MOST:
+        high, low = weights - weights // 2, weights // 2
+    physical = (*tensor.shape[:-1], 2 * tensor.shape[-1])
+    axis = len(physical) - 1
+    twice = planner.emit("concat", f"{node.name}_twice", [tensor, tensor], "u8", physical, ints=(axis,))
+    return twice, np.ascontiguousarray(np.concatenate([low, high], axis=-1).astype(np.int8))
+
+
 @handles("Gemm", "MatMul")
 def lower_product(planner: Planner, node: Node) -> None:
     """Lower a product with stored weights as a 1x1 convolution over rows, one of two activations as itself."""
@@ -180,6 +204,7 @@ def lower_product(planner: Planner, node: Node) -> None:
     if not isinstance(weights, Stored) or weights.array.ndim != 2:
         if node.op_type == "Gemm":
             raise planner.refused(node, "expected 2-dimensional weights that are stored")
+        planner.in_floats(node)
         lower_matmul(planner, node)
         return
     if node.get("alpha", 1.0) != 1.0 or node.get("beta", 1.0) != 1.0 or node.get("transA", 0):
@@ -205,6 +230,7 @@ def lower_product(planner: Planner, node: Node) -> None:
         else:
             planner.values[node.outputs[0]] = Real(result, shape)
         return
+    planner.in_floats(node)
     real = planner.plain(planner.as_real(source, node.inputs[0]))
     bias = planner.stored(node, 2)
     if bias is not None and bias.array.size not in (1, outputs):
@@ -237,6 +263,7 @@ def lower_global_average(planner: Planner, node: Node) -> None:
         )
         planner.finish_quantized(quantizer, tensor, shape, True, None)
         return
+    planner.in_floats(node)
     real = planner.channels_last(planner.as_real(source, node.inputs[0]), node)
     planner.values[node.outputs[0]] = Real(
         planner.emit("mean_f32", node.name, [real.tensor], "f32", physical), shape, nhwc=True
@@ -277,14 +304,13 @@ def lower_pool(planner: Planner, node: Node) -> None:
     shape, physical = (batch, channels, *sides), (batch, *sides, channels)
     average = node.op_type == "AveragePool"
     ints = (*window.ints, 1 if average else 0, int(node.get("count_include_pad", 0)))
-    if isinstance(source, Curve) and source.exact and not average:
+    if not average and (isinstance(source, Quantized) or (isinstance(source, Curve) and source.exact)):
         # A monotone map of the largest byte is the largest of the mapped; scales are positive.
-        read = planner.channels_last(planner.as_real(source.source, node.inputs[0]), node)
+        given = source if isinstance(source, Quantized) else source.source
+        read = planner.channels_last(planner.as_real(given, node.inputs[0]), node)
         tensor = planner.emit("pool", node.name, [read.tensor], "u8", physical, ints=ints)
-        pooled = Quantized(tensor, shape, True, source.source.quant)
-        from nas.runtime.plan.values import dequantized
-
-        planner.values[node.outputs[0]] = dequantized(pooled)
+        pooled = Quantized(tensor, shape, True, given.quant)
+        planner.values[node.outputs[0]] = dequantized(pooled) if isinstance(source, Curve) else pooled
         return
     real = planner.channels_last(planner.as_real(source, node.inputs[0]), node)
     tensor = planner.emit("pool", node.name, [real.tensor], "f32", physical, ints=ints)

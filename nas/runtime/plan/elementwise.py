@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nas.runtime.plan import arithmetic
-from nas.runtime.plan.arithmetic import F32, Floats
+from nas.runtime.plan.arithmetic import F32, Floats, Quant
 from nas.runtime.plan.conv import clip_bounds, fuse_activation
 from nas.runtime.plan.planner import Node, Planner, handles
 from nas.runtime.plan.program import BINARIES, UNARIES
@@ -124,12 +124,33 @@ def lower_binary(planner: Planner, node: Node) -> None:
             pair = (scalar, one.values) if turned else (one.values, scalar)
             planner.values[node.outputs[0]] = Curve(one.source, _apply(node.op_type, *pair))
             return
+    if node.exact and quantizer is not None and _with_stored_byte(planner, node, quantizer, a, b):
+        return
     if exact and quantizer is not None and node.op_type in ("Add", "Mul"):
         assert isinstance(a, Curve)
         assert isinstance(b, Curve)
         if _integer_binary(planner, node, quantizer, a.source, b.source):
             return
+    planner.in_floats(node)
     _real_binary(planner, node, a, b)
+
+
+def _with_stored_byte(planner: Planner, node: Node, quantizer: Node, a: Value, b: Value) -> bool:
+    """Combine bytes with one stored byte by a table; False where neither is one."""
+    for one, other, turned in ((a, b, False), (b, a, True)):
+        if not isinstance(one, Curve) or not isinstance(other, Stored) or other.scale is None:
+            continue
+        if other.array.size != 1 or other.array.dtype != np.uint8 or other.array.ndim > len(one.shape):
+            continue
+        assert other.zero is not None
+        quant = Quant(float(other.scale[0]), int(other.zero[0]))
+        sides = [(one.source.bytes_by_byte, one.source.quant), (np.full(256, other.array.reshape(-1)[0]), quant)]
+        (x, qx), (y, qy) = sides[::-1] if turned else sides
+        combine = arithmetic.add if node.op_type == "Add" else arithmetic.multiply
+        table = combine(x, y, qx, qy, planner.quant_of(quantizer))
+        planner.finish_quantized(quantizer, one.source.tensor, one.shape, one.source.nhwc, table)
+        return True
+    return False
 
 
 def _integer_binary(planner: Planner, node: Node, quantizer: Node, a: Quantized, b: Quantized) -> bool:

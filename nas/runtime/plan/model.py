@@ -11,11 +11,13 @@ from nas.errors import ModelFileError
 from nas.runtime.int4_operator import check_operator
 from nas.runtime.plan import conv, elementwise, int4, int4_chain, shaping, tokens
 from nas.runtime.plan.cache import Cache
-from nas.runtime.plan.planner import HANDLERS, Planner
+from nas.runtime.plan.planner import Planner, known_operators
 from nas.runtime.plan.program import Program
 
 if TYPE_CHECKING:
     import onnx
+
+__all__ = ["Input", "batch_axis", "inputs_of", "known_operators", "plan", "plan_cached", "shape_of"]
 
 MODULES = (conv, elementwise, int4, int4_chain, shaping, tokens)
 _TYPES = {1: "float32", 2: "uint8", 7: "int64", 9: "bool"}
@@ -34,11 +36,6 @@ class Input:
     name: str
     shape: tuple[int | str, ...]
     dtype: str
-
-
-def known_operators() -> list[str]:
-    """Return the ONNX operators that can be planned, sorted."""
-    return sorted(HANDLERS)
 
 
 def inputs_of(path: Path, model: onnx.ModelProto) -> list[Input]:

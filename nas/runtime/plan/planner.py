@@ -19,6 +19,7 @@ from nas.runtime import int4_operator
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
 from nas.runtime.plan.cache import Cache
 from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
+from nas.runtime.plan.qlinear import QLINEAR, expanded
 from nas.runtime.plan.values import Cached, Quantized, Real, Shape, Stored, Value
 
 if TYPE_CHECKING:
@@ -41,17 +42,23 @@ def handles(*op_types: str) -> Callable[[Handler], Handler]:
     return register
 
 
+def known_operators() -> list[str]:
+    """Return the ONNX operators that can be planned, sorted."""
+    return sorted({*HANDLERS, *(op_type for _, op_type in QLINEAR)})
+
+
 class Node:
     """An ONNX node with its attributes as Python values.
 
     Args:
         proto: the node.
+        exact: it came from a QLinear operator, and floats may not take the place of its integers.
     """
 
-    def __init__(self, proto: onnx.NodeProto) -> None:
+    def __init__(self, proto: onnx.NodeProto, exact: bool = False) -> None:
         from onnx import helper
 
-        self.proto = proto
+        self.proto, self.exact = proto, exact
         self.op_type = proto.op_type
         self.inputs = list(proto.input)
         self.outputs = list(proto.output)
@@ -87,7 +94,9 @@ class Planner:
         self.program = Program()
         self.values: dict[str, Value] = {}
         self.done: set[int] = set()
-        self.nodes = [Node(proto) for proto in graph.node]
+        self.nodes = [
+            Node(proto, len(plain) > 1) for plain in (expanded(proto) for proto in graph.node) for proto in plain
+        ]
         self.consumers: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes:
             for name in node.inputs:
@@ -132,9 +141,18 @@ class Planner:
     def refused(self, node: Node, what: str) -> ModelFileError:
         """Return the error for a node that cannot run."""
         return ModelFileError(
-            f"{self.path}: node '{node.name}': {what}. It knows {', '.join(sorted(HANDLERS))}. "
+            f"{self.path}: node '{node.name}': {what}. It knows {', '.join(known_operators())}. "
             "Use runtime=onnxruntime for this model."
         )
+
+    def in_floats(self, node: Node) -> None:
+        """Refuse a node that is about to be computed in float though it came from a QLinear operator.
+
+        Raises:
+            ModelFileError: it did.
+        """
+        if node.exact:
+            raise self.refused(node, f"{node.op_type} of these operands is not offered in 8 bits; ONNX Runtime's is")
 
     def fold(self, node: Node) -> bool:
         """Evaluate a node whose inputs are stored; False where it must be lowered instead."""
