@@ -132,7 +132,7 @@ def run_export(config: Mapping[str, Any]) -> dict[str, ShippedModel]:
 
 def _asked_for(shippers: Mapping[str, Shipper], config: Mapping[str, Any]) -> Mapping[str, Shipper]:
     """Return the shippers of the devices that an export is for: all, the one named, or with a trial the first."""
-    name = config.get("on")
+    name = config.get("target")
     if name is None:
         return shippers if config.get("trial") is None else dict(list(shippers.items())[:1])
     if name not in shippers:

@@ -219,7 +219,7 @@ class ExportConfig:
     study: str = _key(MISSING, "name or folder of a search")
     folder: str = _key("runs", _FOLDER_HELP)
     trial: int | None = _key(None, "number of the trial to export; null leaves it to the rule", least=0)
-    on: str | None = _key(
+    target: str | None = _key(
         None, "of a search for several devices, the one to export for; null: each, or with trial= the first"
     )
     rule: str = _key("knee", _RULE_HELP, rule=True)
