@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 from fronts import Point, counts, leading, mean_and_error, members_of, run_once, share_right, time_in_turns
 from report import machine, table, write_between
 
-ROOT = Path("runs/experiments/cifar10_equal_time")
+ROOT = Path("runs/experiments")
 LONGEST_MS = 1.0
 SEEDS = (0, 1, 2)
 COMMON = (
@@ -42,17 +42,17 @@ ARMS: dict[str, tuple[str, ...]] = {
 UNIFORM = "uniform"
 
 
-def run_searches(data: Path, minutes: float, arms: list[str]) -> dict[str, dict[str, Any]]:
+def run_searches(root: Path, data: Path, minutes: float, arms: list[str]) -> dict[str, dict[str, Any]]:
     """Run what is not done yet, the arms in turns, and return the report of each search."""
     reports = {}
     for seed in SEEDS:
         for arm in arms:
             words = [*COMMON, f"data.path={data}", *ARMS[arm], f"seed={seed}", "budget=1000", f"hours={minutes / 60}"]
-            reports[f"{arm}_{seed}"] = run_once(ROOT, f"{arm}_{seed}", words)
+            reports[f"{arm}_{seed}"] = run_once(root, f"{arm}_{seed}", words)
     words = ["space=reference", "space.widths=[0.25,0.35,0.5,0.75]", "space.precisions=[int8]", "keep=all"]
     # MobileNetV2 has more than the searches may have even at its narrowest.
     words += [*COMMON, f"data.path={data}", "limits.macs=9000000", "sampler=random", "budget=8"]
-    reports[UNIFORM] = run_once(ROOT, UNIFORM, words)
+    reports[UNIFORM] = run_once(root, UNIFORM, words)
     return reports
 
 
@@ -183,16 +183,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10 in the hub's parquet layout")
     parser.add_argument("--minutes", type=float, default=5.0, help="per search, after which no candidate is started")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--into", type=Path, default=HERE, help="folder of the README whose tables are written")
     arguments = parser.parse_args()
-    reports = run_searches(arguments.data, arguments.minutes, arguments.arms)
-    points = [point for name in reports for point in members_of(ROOT, name, everything=name == UNIFORM)]
-    time_in_turns(ROOT, points)
-    readme = HERE / "README.md"
+    # The runs of an experiment lie under its name without the date.
+    root = ROOT / arguments.into.resolve().name.split("_", 1)[1]
+    reports = run_searches(root, arguments.data, arguments.minutes, arguments.arms)
+    points = [point for name in reports for point in members_of(root, name, everything=name == UNIFORM)]
+    time_in_turns(root, points)
+    readme = arguments.into / "README.md"
     write_between(readme, "arms", arms_table(reports, points, arguments.arms))
     write_between(readme, "networks", against_networks(points, arguments.arms))
     write_between(readme, "searches", searches_table(reports, points))
-    write_between(readme, "machine", f"Machine: {machine(ROOT / UNIFORM)}.")
-    picture(points, arguments.arms, HERE / "fronts.png")
+    write_between(readme, "machine", f"Machine: {machine(root / UNIFORM)}.")
+    picture(points, arguments.arms, arguments.into / "fronts.png")
 
 
 if __name__ == "__main__":

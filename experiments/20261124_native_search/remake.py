@@ -229,11 +229,14 @@ def picture(points: Sequence[Point], times: Times, path: Path) -> None:
                 alpha=0.85,
             )
         axes.set_xscale("log")
+        axes.set_xticks([0.01, 0.02, 0.05, 0.1, 0.2], ["0.01", "0.02", "0.05", "0.1", "0.2"])
+        axes.minorticks_off()
+        axes.set_xlim(0.01, 0.2)
         axes.set_title(f"seed {seed}")
         axes.set_xlabel("latency of the quantized file [ms, one thread]")
         axes.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("accuracy of the quantized file, test [%]")
-    panels[-1].legend(loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=100)
 
 
