@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 Transport = Literal["local", "ssh", "emulated", "replay", "none"]
 
-_ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+_ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimdhp", "asimddp", "i8mm")
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,9 @@ def as_precisions(given: Sequence[str]) -> tuple[str, ...]:
         given: names.
 
     Raises:
-        ConfigError: empty, or not among fp32, int8 and int4.
+        ConfigError: empty, or not among fp32, fp16, int8 and int4.
     """
-    known = (Precision.FP32.value, Precision.INT8.value, Precision.INT4.value)
+    known = [precision.value for precision in Precision]
     wrong = [name for name in given if name not in known]
     if wrong or not given:
         raise ConfigError(f"precisions are {list(given)}; expected one or more of {', '.join(known)}")

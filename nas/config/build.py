@@ -184,6 +184,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     parts.check_sources()
     _sampler(parts, 0)
     read_requests(parts)
+    _check_half_precision(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -201,6 +202,20 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
         (folder / name).write_text(content, encoding="utf-8")
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
+
+
+def _check_half_precision(parts: Parts) -> None:
+    """Refuse fp16 as a gene where a device or the runtime computes in none."""
+    if "fp16" not in (parts.config["space"].get("precisions") or ()):
+        return
+    from nas.quantize.half import require_half_precision
+
+    for part in (parts, *parts.each.values()):
+        device = part.device
+        # Of a board that cannot be reached only the instruction set is known.
+        assumed = ("asimdhp",) if device.isa == "aarch64" else ()
+        features = device.fingerprint.features if device.fingerprint else assumed
+        require_half_precision(device.isa, features, device.name, part.runtime.name)
 
 
 def _check_same_machine(parts: Parts, store: StudyStore) -> None:

@@ -37,7 +37,7 @@ def require_half_precision(isa: str, features: Collection[str], device: str, run
             "convert every value to fp32 and back. Leave fp16 out of space.precisions, or search for an Arm processor "
             "with asimdhp."
         )
-    if runtime != "onnxruntime":
+    if runtime == "native":
         raise ConfigError(
             f"the precisions name fp16, and runtime '{runtime}' has no kernels for it; expected "
             "onnxruntime. Leave fp16 out of space.precisions, or take runtime=onnxruntime."

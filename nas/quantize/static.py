@@ -71,8 +71,8 @@ def quantize_static(
         fp32: model with one input and symbolic batch.
         target: file to write; it appears whole or not at all.
         calibration: inputs that set the activations' ranges (smallest and largest value), such as (n, c, h, w).
-        precision: block name to fp32, int8, or int4: weights in 4 bits, the rest of the block in float where it works
-            on tokens, else in int8.
+        precision: block name to fp32, fp16 (see :mod:`nas.quantize.half`), int8, or int4: weights in 4 bits, the rest
+            of the block in float where it works on tokens, else in int8.
         default: of blocks that are not named.
         reduce_range: 7-bit weights, for x86 processors without VNNI, whose 8-bit kernels saturate.
 
@@ -104,6 +104,7 @@ def quantize_static(
             _store_int4(written, rounded, biases)
         _quantize_tables(written, tables)
         _quantize_int4(written, {block for block, value in precision.items() if value is Precision.INT4})
+        _halve(written, {block for block, value in precision.items() if value is Precision.FP16})
         written.replace(target)
 
 
@@ -121,6 +122,17 @@ def _store_int4(path: Path, rounded: Mapping[str, TwoLevel], biases: Mapping[str
     model = onnx.load_model(path)
     store_layers(model, rounded, biases)
     onnx.save_model(model, path)
+
+
+def _halve(path: Path, blocks: set[str]) -> None:
+    if blocks:
+        import onnx
+
+        from nas.quantize.half import to_half
+
+        model = onnx.load_model(path)
+        if to_half(model, {node.name for node in model.graph.node if block_of(node.name) in blocks}):
+            onnx.save_model(model, path)
 
 
 def _quantize_int4(path: Path, blocks: set[str]) -> None:
@@ -185,9 +197,9 @@ def needs_reduced_range(isa: str, features: tuple[str, ...]) -> bool:
 def _check_request(calibration: NDArray[Any], precision: Mapping[str, Precision]) -> None:
     for block, value in precision.items():
         known = (Precision.FP32, Precision.INT8) if block == "default" else (*Precision,)
-        if value not in known or value is Precision.FP16:
+        if value not in known:
             raise ConfigError(
-                f"block '{block}' asks for {value}; static quantization offers fp32, int8 and, by block, int4. "
+                f"block '{block}' asks for {value}; expected fp32 or int8, fp16 and int4 being offered by block only. "
                 "Leave other precisions out of the space's choices."
             )
     if calibration.ndim < 2 or len(calibration) == 0:

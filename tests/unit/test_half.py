@@ -7,8 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nas.architecture import Precision
+from nas.cli import main
+from nas.device import local_fingerprint
 from nas.errors import CandidateError, ConfigError
 from nas.quantize.half import require_half_precision, to_half
+from nas.quantize.static import quantize_static
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.testing.zoo import write_zoo_model
 
@@ -89,3 +93,33 @@ def test_it_is_refused_where_nothing_computes_in_it() -> None:
         require_half_precision("x86_64", ("avx2",), "local", "onnxruntime")
     with pytest.raises(ConfigError, match="runtime 'native' has no kernels for it"):
         require_half_precision("aarch64", ("asimdhp",), "rpi5", "native")
+
+
+def test_the_quantizer_halves_the_blocks_that_ask_for_it(files: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures = np.random.default_rng(2).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    precision = {"4": Precision.FP16, "5": Precision.FP32}
+    quantize_static(files[0], tmp_path / "mixed.onnx", pictures, precision, Precision.INT8)
+    model = onnx.load(tmp_path / "mixed.onnx")
+    halved = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    readers = {n.name.strip("/").split("/")[0] for n in model.graph.node if halved & set(n.input)}
+    assert readers == {"4"}
+    assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    full = run(files[0])
+    assert np.abs(run(tmp_path / "mixed.onnx") - full).max() < 0.1 * np.abs(full).max()
+
+
+def test_a_search_for_this_machine_refuses_it_or_computes_in_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if "asimdhp" in local_fingerprint().features:
+        pytest.skip("this machine computes in half precision")
+    words = [
+        "search",
+        "space=convnet",
+        "space.precisions=[fp16,int8]",
+        "budget=1",
+        "tracking=none",
+        f"folder={tmp_path}",
+    ]
+    assert main(words) != 0
+    assert "does not compute in half precision" in capfd.readouterr().err

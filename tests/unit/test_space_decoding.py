@@ -66,7 +66,7 @@ def test_convnet_offers_all_three_kinds_of_block():
     [
         ({"blocks": ["residul"]}, "Did you mean 'residual'"),
         ({"activations": ["hswich"]}, "Did you mean 'hswish'"),
-        ({"precisions": ["fp16"]}, "expected one or more of fp32, int8, int4"),
+        ({"precisions": ["fp8"]}, "expected one or more of fp32, fp16, int8, int4"),
         ({"precisions": []}, "expected one or more"),
         ({"strides": ["112"]}, "must have 4 digits"),
         ({"strides": ["1132"]}, "digits of 1 and 2"),
