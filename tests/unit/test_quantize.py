@@ -199,8 +199,8 @@ def test_activations_that_are_not_finite_fail_as_nan(convnet, tmp_path):
 
 
 def test_refusals_name_what_was_given(convnet, tmp_path):
-    with pytest.raises(ConfigError, match="block 'a' asks for fp16"):
-        quantize_static(convnet, tmp_path / "q.onnx", PICTURES, {"a": Precision.FP16})
+    with pytest.raises(ConfigError, match="block 'default' asks for fp16"):
+        quantize_static(convnet, tmp_path / "q.onnx", PICTURES, {}, Precision.FP16)
     with pytest.raises(ConfigError, match=r"calibration has shape \(0, 4, 8, 8\)"):
         quantize_static(convnet, tmp_path / "q.onnx", PICTURES[:0], {})
     with pytest.raises(ModelFileError, match=r"missing\.onnx"):
