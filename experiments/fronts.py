@@ -17,6 +17,20 @@ from nas.pareto import hypervolume, non_dominated
 from nas.search.front import complete, eligible, front_of, settled_metric, study_objectives
 from nas.store import StudyStore
 
+LONGEST_MS = 1.0
+# CIFAR-10 in minutes: what the searches of several experiments have in common.
+SMALL_CIFAR10 = (
+    "data=cifar10",
+    "data.resolutions=[24]",
+    "data.train_images=2500",
+    "data.validation_images=1000",
+    "accuracy.epochs=6",
+    "executor.workers=1",
+    "objective=accuracy_latency",
+    f"objective.latency_ms.reference={LONGEST_MS}",
+    "limits.macs=4000000",
+)
+
 
 @dataclass
 class Point:

@@ -13,23 +13,22 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from fronts import Point, counts, leading, mean_and_error, members_of, run_once, share_right, time_in_turns
+from fronts import (
+    LONGEST_MS,
+    SMALL_CIFAR10,
+    Point,
+    counts,
+    leading,
+    mean_and_error,
+    members_of,
+    run_once,
+    share_right,
+    time_in_turns,
+)
 from report import machine, table, write_between
 
 ROOT = Path("runs/experiments")
-LONGEST_MS = 1.0
 SEEDS = (0, 1, 2)
-COMMON = (
-    "data=cifar10",
-    "data.resolutions=[24]",
-    "data.train_images=2500",
-    "data.validation_images=1000",
-    "accuracy.epochs=6",
-    "executor.workers=1",
-    "objective=accuracy_latency",
-    f"objective.latency_ms.reference={LONGEST_MS}",
-    "limits.macs=4000000",
-)
 # What differs; all have the same minutes.
 ARMS: dict[str, tuple[str, ...]] = {
     "convnet": ("space=convnet",),
@@ -47,11 +46,18 @@ def run_searches(root: Path, data: Path, minutes: float, arms: list[str]) -> dic
     reports = {}
     for seed in SEEDS:
         for arm in arms:
-            words = [*COMMON, f"data.path={data}", *ARMS[arm], f"seed={seed}", "budget=1000", f"hours={minutes / 60}"]
+            words = [
+                *SMALL_CIFAR10,
+                f"data.path={data}",
+                *ARMS[arm],
+                f"seed={seed}",
+                "budget=1000",
+                f"hours={minutes / 60}",
+            ]
             reports[f"{arm}_{seed}"] = run_once(root, f"{arm}_{seed}", words)
     words = ["space=reference", "space.widths=[0.25,0.35,0.5,0.75]", "space.precisions=[int8]", "keep=all"]
     # MobileNetV2 has more than the searches may have even at its narrowest.
-    words += [*COMMON, f"data.path={data}", "limits.macs=9000000", "sampler=random", "budget=8"]
+    words += [*SMALL_CIFAR10, f"data.path={data}", "limits.macs=9000000", "sampler=random", "budget=8"]
     reports[UNIFORM] = run_once(root, UNIFORM, words)
     return reports
 
@@ -173,7 +179,7 @@ def picture(points: list[Point], arms: list[str], path: Path) -> None:
         axes.set_xlabel("latency of the quantized file [ms, one thread]")
         axes.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("accuracy of the quantized file, test [%]")
-    panels[-1].legend(loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
     figure.savefig(path, dpi=100)
 
 

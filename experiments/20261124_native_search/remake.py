@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from fronts import Point, counts, mean_and_error, members_of, run_once
+from fronts import LONGEST_MS, SMALL_CIFAR10, Point, counts, mean_and_error, members_of, run_once
 from report import machine, table, write_between
 
 from nas.config.parts import Parts
@@ -26,22 +26,9 @@ from nas.search.front import settled_metric, study_objectives
 from nas.store import StudyStore
 
 ROOT = Path("runs/experiments/native_search")
-LONGEST_MS = 1.0
 SEEDS = (0, 1, 2)
 RUNTIMES = ("onnxruntime", "native")
-COMMON = (
-    "data=cifar10",
-    "data.resolutions=[24]",
-    "data.train_images=2500",
-    "data.validation_images=1000",
-    "space=convnet",
-    "accuracy.epochs=6",
-    "executor.workers=1",
-    "objective=accuracy_latency",
-    f"objective.latency_ms.reference={LONGEST_MS}",
-    "limits.macs=4000000",
-    "keep=all",
-)
+COMMON = (*SMALL_CIFAR10, "space=convnet", "keep=all")
 Times = dict[str, dict[tuple[str, int], float]]
 
 

@@ -18,6 +18,7 @@ from nas.config.baselines import make_baseline_job, read_requests, run_baselines
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
+from nas.config.sources import check_sources
 from nas.config.study import find_study, identity, resumed
 from nas.errors import (
     CandidateError,
@@ -181,10 +182,9 @@ def _was_started(folder: Path) -> bool:
 def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     """Check what can be checked before anything is spent, and note what the study is."""
     parts = Parts(config, folder)
-    parts.check_sources()
+    check_sources(parts)
     _sampler(parts, 0)
     read_requests(parts)
-    _check_half_precision(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -202,20 +202,6 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
         (folder / name).write_text(content, encoding="utf-8")
     (folder / "models").mkdir(parents=True, exist_ok=True)
     return replace(parts, references=study_objectives(store))
-
-
-def _check_half_precision(parts: Parts) -> None:
-    """Refuse fp16 as a gene where a device or the runtime computes in none."""
-    if "fp16" not in (parts.config["space"].get("precisions") or ()):
-        return
-    from nas.quantize.half import require_half_precision
-
-    for part in (parts, *parts.each.values()):
-        device = part.device
-        # Of a board that cannot be reached only the instruction set is known.
-        assumed = ("asimdhp",) if device.isa == "aarch64" else ()
-        features = device.fingerprint.features if device.fingerprint else assumed
-        require_half_precision(device.isa, features, device.name, part.runtime.name)
 
 
 def _check_same_machine(parts: Parts, store: StudyStore) -> None:

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nas.config import schema, several, spelling
 from nas.config.paths import conf_dir
 from nas.config.study import study_name
+from nas.config.values import check
 from nas.errors import ConfigError
 
 _COMPLAINTS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -72,7 +73,7 @@ def resolve(request: Request) -> dict[str, Any]:
         raise spelling.translate(request.verb, error, request.own) from error
     assert isinstance(plain, dict)
     result: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    schema.check(request.verb, result)
+    check(request.verb, result)
     if schema.ROOTS[request.verb] is schema.SearchConfig:
         result = several.filled(result)
     result["choices"] = choices

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
@@ -27,13 +25,12 @@ from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.measure.target import Target
 from nas.objective import Objective
-from nas.protocols import DataSource, ExactCosts, Job, Runtime, SearchSpace, StepLowering
+from nas.protocols import DataSource, Job, Runtime, SearchSpace
 from nas.screen import Screen
 from nas.search.foresight import Foresight
 from nas.search.front import resolve_references
 from nas.search.halving import Halving
-from nas.search.worst import Threshold
-from nas.targets import depends_on_device, expanded, on_device
+from nas.targets import expanded, on_device
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -282,112 +279,6 @@ class Parts:
         return [
             f"weights of all candidates are parts of the supernet {path}; another search reuses it by accuracy.file"
         ]
-
-    def check_sources(self) -> None:
-        """Refuse, before anything is spent, an objective or a limit that nothing can give a value for.
-
-        Raises:
-            ConfigError: with what could be done.
-        """
-        have = self._available()
-        for name, part in self.others.items():
-            try:
-                part.check_sources()
-            except ConfigError as error:
-                raise ConfigError(f"device '{name}': {error}") from error
-            own = {metric for metric in part._available() if depends_on_device(metric)}
-            have |= {on_device(metric, name) for metric in own}
-        for objective in self.objectives:
-            if objective.metric == "energy_mj" and "energy_mj" not in have:
-                raise ConfigError(
-                    f"objective energy_mj has no source on device '{self.device.name}': no counter was asked for. "
-                    "Set energy=measured where the machine has a counter (nas devices tells), "
-                    "or energy=modelled for the roofline's labelled estimate"
-                )
-            if objective.metric not in have:
-                mend = "Choose accuracy=zero_cost" if objective.metric == "proxy_score" else "Choose another objective="
-                raise ConfigError(
-                    f"nothing gives objective {objective.metric} in this search; have {', '.join(sorted(have))}. "
-                    f"{mend}, or accuracy=short_training, or cost=measured"
-                )
-        self._check_sharing()
-        self._check_auto()
-        for objective in self.objectives:
-            _check_range(objective)
-        self.halving  # noqa: B018 - refuses rungs that do not fit
-        self._check_dropped()
-        for name in self.screen.limits:
-            if name not in have:
-                raise ConfigError(
-                    f"limits.{name} cannot be held: nothing gives {name} in this search; "
-                    f"have {', '.join(sorted(have))}. Drop the limit, or choose cost=measured"
-                )
-
-    def _available(self) -> set[str]:
-        """Return the metrics that something in this search gives a value for."""
-        scored = not isinstance(self.accuracy, Trainer)
-        task = self.dataset.task
-        have = {"size_kib", "macs", "params", task.timings[0], "proxy_score" if scored else task.metric}
-        if not scored:
-            have.add(f"{task.metric}_fp32")
-        if isinstance(self.space, ExactCosts):
-            have |= self.space.exact_costs(self.space.sample(np.random.default_rng(0))).keys()
-        if self.meter is not None:
-            have |= {"memory_kib", *task.timings}
-        elif isinstance(self.space, StepLowering):
-            have |= {*task.timings}
-        metered = self.meter is not None and self.meter.has_energy
-        if metered or self.energy_model is not None:
-            have.add("energy_mj")
-        return have
-
-    def _check_dropped(self) -> None:
-        """Refuse a constraint on a score that no candidate has, or a share that is none."""
-        Threshold(self.config.get("drop_worst", {}))
-        dropped = {name for name, share in self.config.get("drop_worst", {}).items() if share is not None}
-        missing = sorted(dropped - set(self.proxies))
-        if missing:
-            raise ConfigError(
-                f"drop_worst names {', '.join(missing)}, which no candidate is scored by; add it to proxies="
-                f"[{','.join([*self.config['proxies'], *missing])}]"
-            )
-
-    def _check_sharing(self) -> None:
-        if isinstance(self.accuracy, SharedTrainer):
-            from nas.accuracy.supernet import sharing
-
-            sharing(self.space)
-
-    def _check_auto(self) -> None:
-        """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
-        if self.config["cost"]["mode"] != "auto":
-            return
-        if self.names:
-            raise ConfigError(
-                "cost=auto learns the latencies of one device; with devices= choose cost=measured or cost=predicted, "
-                "or costs={NAME: predicted} for one of them"
-            )
-        measured = {"memory_kib", *self.dataset.task.timings} - {"latency_ms"}
-        if self.energy_model is None:
-            measured.add("energy_mj")
-        wanted = {objective.metric for objective in self.objectives} | set(self.screen.limits)
-        if beyond := sorted(measured & wanted):
-            raise ConfigError(
-                f"cost=auto predicts latency_ms alone, but {', '.join(beyond)} can only be measured here; "
-                "choose cost=measured, or drop it from objective= and limits."
-            )
-
-
-def _check_range(objective: Objective) -> None:
-    for name, value in (("bound", objective.bound), ("reference", objective.reference)):
-        if value is None:
-            continue
-        key = f"objective.{objective.metric}.{name}={value:g}"
-        if objective.metric == "accuracy" and not 0 <= value < 1:
-            mend = f"; did you mean {value / 100:g}?" if 1 < value < 100 else ""
-            raise ConfigError(f"{key}: accuracy is a share, expected 0 or more and below 1{mend}")
-        if objective.direction == "minimize" and not value > 0:
-            raise ConfigError(f"{key}: expected a number above 0")
 
 
 def make_job(payload: Mapping[str, Any]) -> Job:

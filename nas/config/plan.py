@@ -13,6 +13,7 @@ import numpy as np
 from nas.accuracy.trainers import Trainer
 from nas.architecture import Architecture
 from nas.config.parts import Parts
+from nas.config.sources import check_sources
 from nas.errors import CandidateError
 from nas.evaluation import Evaluation
 from nas.targets import on_device
@@ -106,7 +107,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     """
     with tempfile.TemporaryDirectory(prefix="nas-plan-") as folder:
         parts = Parts(config, Path(folder))
-        parts.check_sources()
+        check_sources(parts)
         parts = Parts(config, Path(folder), parts.resolved_objectives())
         return _planned(parts, config)
 

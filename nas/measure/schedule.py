@@ -114,7 +114,7 @@ class Scheduler:
 
     Args:
         runtimes: by name; the first one's outputs are what has to be kept.
-        threads: most threads a route may use; 1 and this number are tried.
+        threads: most threads a route may use; 1 and this number are tried, or a runtime's ``most_threads``.
         tolerance: largest difference of an output number that is allowed, as a share of the largest of that output.
         least_gain: a route other than the first is taken if it is faster by at least this share.
         inputs: random inputs whose outputs are compared.
@@ -151,15 +151,18 @@ class Scheduler:
             return self._timed(kept, loaded)
 
     def _routes(self, version: Version) -> Iterator[Route]:
-        threads = sorted({1, self.threads})
-        yield from (Route(runtime, count) for runtime in self.runtimes for count in reversed(threads))
+        counts = {
+            name: sorted({1, min(self.threads, getattr(runtime, "most_threads", self.threads))}, reverse=True)
+            for name, runtime in self.runtimes.items()
+        }
+        yield from (Route(name, count) for name in counts for count in counts[name])
         if not version.quantized:
             return
-        yield from (Route(runtime, count, EVERYTHING) for runtime in self.runtimes for count in reversed(threads))
+        yield from (Route(name, count, EVERYTHING) for name in counts for count in counts[name])
         for name, runtime in self.runtimes.items():
             parts = faster_in_float(runtime, version)
             if parts:
-                yield from (Route(name, count, parts) for count in reversed(threads))
+                yield from (Route(name, count, parts) for count in counts[name])
 
     def _compared(self, timed: TimedRoute, loaded: Mapping[Route, Session], first: Route) -> TimedRoute:
         if timed.reason or timed.route == first:

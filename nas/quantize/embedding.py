@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.quantize.stored import drop_dead
+
 if TYPE_CHECKING:
     import onnx
 
@@ -96,16 +98,7 @@ def _row_nodes(graph: onnx.GraphProto, node: onnx.NodeProto, rows: str, scales: 
 
 def _keep_read(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Replace the graph's nodes, leaving out what nobody reads any more; likewise of the stored tensors."""
-    outputs = {value.name for value in graph.output}
-    while True:
-        read = {name for node in nodes for name in node.input} | outputs
-        kept = [node for node in nodes if read & set(node.output)]
-        if len(kept) == len(nodes):
-            break
-        nodes = kept
     copies = [copy.deepcopy(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    tensors = [copy.deepcopy(tensor) for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
+    drop_dead(graph)

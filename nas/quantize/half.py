@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from nas.errors import CandidateError, ConfigError
+from nas.quantize.stored import drop_unread, stored_tensors
 
 # Operators whose float inputs and outputs may all be of 16 bits; others of a block stay in float, between conversions.
 _HALVED = frozenset(
@@ -61,7 +62,7 @@ def to_half(model: onnx.ModelProto, chosen: Collection[str]) -> int:
         for value in (*shapes.input, *shapes.value_info, *shapes.output)
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
-    stored = _stored(graph)
+    stored = {n: t for n, t in stored_tensors(graph).items() if t.data_type == onnx.TensorProto.FLOAT}
     halved = [node for node in graph.node if node.name in chosen and node.op_type in _HALVED]
     if not halved:
         return 0
@@ -86,21 +87,10 @@ def to_half(model: onnx.ModelProto, chosen: Collection[str]) -> int:
     nodes = [node for node in nodes if node.op_type != "Constant" or node.output[0] in read]
     del graph.node[:]
     graph.node.extend(nodes)
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unread(graph)
     # Types that the exporter noted are no longer those of the tensors.
     del graph.value_info[:]
     return len(halved)
-
-
-def _stored(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Return every float tensor of the file by name, constants of nodes included."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return {name: tensor for name, tensor in found.items() if tensor.data_type == onnx.TensorProto.FLOAT}
 
 
 class _Borders:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nas.quantize.barrier import keep_float
 from nas.quantize.static import block_of
+from nas.quantize.stored import drop_dead, stored_tensors
 
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
@@ -23,7 +24,7 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
     nodes = [node for node in model.graph.node if node.op_type not in _PAIR and node.op_type != "Constant"]
     if len({block_of(node.name) for node in nodes} - {""}) > 1:
         return {_name(node): block_of(node.name) for node in nodes}
-    stored = _stored(model)
+    stored = {tensor.name for tensor in model.graph.initializer}
     weights = stored | {n.output[0] for n in model.graph.node if n.op_type in _PAIR and n.input[0] in stored}
     found, part = {}, ""
     for node in nodes:
@@ -53,7 +54,7 @@ def in_float(model: onnx.ModelProto, parts: Collection[str] | None = None) -> on
     constants = _constants(graph)
     _drop_pairs(graph, plain, writers, constants)
     _store_weights(graph, plain, writers, constants)
-    _drop_unread(graph)
+    drop_dead(graph)
     if parts is not None:
         copy = onnx.shape_inference.infer_shapes(copy)  # the barriers need the shapes of what is new
         keep_float(copy)
@@ -159,35 +160,12 @@ def _dequantized(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.generi
     return np.asarray((stored - zero).astype(np.float32) * scale, np.float32)
 
 
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    kept = {value.name for value in graph.output}
-    nodes = []
-    for node in reversed(graph.node):
-        if any(name in kept for name in node.output):
-            nodes.append(node)
-            kept.update(node.input)
-            kept.update(name for item in node.attribute for inner in item.g.node for name in inner.input)
-    nodes.reverse()
-    initializers = [tensor for tensor in graph.initializer if tensor.name in kept]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(initializers)
-
-
 def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
-    found = {
-        tensor.name: onnx.numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
+    return {
+        name: onnx.numpy_helper.to_array(tensor)
+        for name, tensor in stored_tensors(graph).items()
         if tensor.data_location != onnx.TensorProto.EXTERNAL
     }
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-    return found
-
-
-def _stored(model: onnx.ModelProto) -> set[str]:
-    return {tensor.name for tensor in model.graph.initializer}
 
 
 def _name(node: onnx.NodeProto) -> str:

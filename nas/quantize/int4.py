@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nas.errors import CandidateError
 from nas.graph import int4_group
+from nas.quantize.stored import drop_unread
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +60,7 @@ def quantize_int4(model: onnx.ModelProto, chosen: Collection[str]) -> int:
         copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(copies)
-        _drop_unread(graph)
+        drop_unread(graph)
         if all(entry.domain != _DOMAIN for entry in model.opset_import):
             model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     return changed
@@ -169,10 +170,3 @@ def _is_table(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bool
 
 def _is_float_matrix(name: str, stored: dict[str, onnx.TensorProto]) -> bool:
     return name in stored and stored[name].data_type == 1 and len(stored[name].dims) == 2
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [type(tensor).FromString(tensor.SerializeToString()) for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.quantize.layer_inputs import Inputs, layer_inputs
+from nas.quantize.stored import drop_unread
 from nas.quantize.two_level import TwoLevel, two_level
 from nas.runtime.int4_operator import DOMAIN, OPERATOR, add_operator, packed_tensor
 
@@ -109,7 +110,7 @@ def store_layers(model: onnx.ModelProto, rounded: Mapping[str, TwoLevel], biases
             _put(graph, names[1], scales)
             made = helper.make_node("DequantizeLinear", names, list(quantized.output), quantized.name, axis=0)
             quantized.CopyFrom(made)
-    _drop_unread(graph)
+    drop_unread(graph)
     add_operator(model)
 
 
@@ -164,10 +165,3 @@ def _put(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> None:
     from onnx import numpy_helper
 
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [type(tensor).FromString(tensor.SerializeToString()) for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -148,6 +148,11 @@ class NativeRuntime:
         return "native"
 
     @property
+    def most_threads(self) -> int:
+        """1: everything runs on the calling thread."""
+        return 1
+
+    @property
     def version(self) -> str:
         """Name, digest of the compiled kernels and of the planner, and the ISA, in one word."""
         level = self.isa or _kernels.chosen_isa()

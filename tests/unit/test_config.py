@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import nas
-from nas.config import paths, schema, spelling
+from nas.config import paths, schema, spelling, values
 from nas.config.compose import Request, expand, parse, resolve, show
 from nas.config.paths import conf_dir, group_members, group_names
 from nas.config.study import find_study, identity, resumed, studies, study_name
@@ -198,10 +198,10 @@ def test_value_beyond_its_limits(path: str, value: object, expected: str, defaul
     node = config
     for parent in parents:
         node = node[parent]
-    schema.check("search", config)
+    values.check("search", config)
     node[last] = value
     with pytest.raises(ConfigError) as caught:
-        schema.check("search", config)
+        values.check("search", config)
     assert expected in str(caught.value)
 
 
@@ -209,7 +209,7 @@ def test_value_beyond_its_limits(path: str, value: object, expected: str, defaul
     "rule", ["knee", "fastest_within_1", "fastest_within_0.5", "best_under_2ms", "best_under_1.5ms"]
 )
 def test_rules_of_the_grammar_pass(rule: str, defaults: dict[str, Any]) -> None:
-    schema.check("search", {**defaults, "rule": rule})
+    values.check("search", {**defaults, "rule": rule})
 
 
 # --- spelling --------------------------------------------------------------------------------------------------------

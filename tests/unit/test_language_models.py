@@ -14,6 +14,7 @@ from nas.accuracy.training import ShortTraining
 from nas.architecture import Precision
 from nas.config.compose import Request, resolve
 from nas.config.parts import Parts
+from nas.config.sources import check_sources
 from nas.data.plain_text import PlainText
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, ModelFileError
@@ -220,11 +221,11 @@ def test_what_a_language_model_lacks_is_refused_before_anything_is_spent(dataset
         return Parts(resolve(Request("search", (*words, *more))), tmp_path)
 
     with pytest.raises(ConfigError, match="nothing gives objective accuracy in this search; have kv_cache_kib"):
-        parts().check_sources()
-    parts("objective=perplexity_token_first_cache", "limits.token_ms=3").check_sources()
-    parts("objective=perplexity_token_first_cache", "cost=predicted").check_sources()
+        check_sources(parts())
+    check_sources(parts("objective=perplexity_token_first_cache", "limits.token_ms=3"))
+    check_sources(parts("objective=perplexity_token_first_cache", "cost=predicted"))
     with pytest.raises(ConfigError, match=r"limits\.memory_kib cannot be held"):
-        parts("objective=perplexity_token", "cost=predicted", "limits.memory_kib=3").check_sources()
+        check_sources(parts("objective=perplexity_token", "cost=predicted", "limits.memory_kib=3"))
 
 
 def test_spaces_of_other_tasks_are_refused(dataset):

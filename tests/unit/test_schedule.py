@@ -16,6 +16,7 @@ from nas.measure.schedule import EVERYTHING, Route, Schedule, Scheduler, TimedRo
 from nas.measure.scheduled import ScheduledRuntime
 from nas.protocols import OperatorTime
 from nas.quantize.in_float import in_float, parts_of
+from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
 from nas.testing.zoo import write_zoo_model
 
@@ -163,6 +164,16 @@ def test_routes_in_float_are_tried_on_quantized_files_only(files: tuple[Path, Pa
     plain = Scheduler(runtimes, rounds=5, inputs=1).schedule(files[0])
     assert Route("any", 1, EVERYTHING) in [timed.route for timed in quantized.routes]
     assert [timed.route for timed in plain.routes] == [Route("any")]
+
+
+def test_threads_are_tried_where_a_runtime_has_them(files: tuple[Path, Path]) -> None:
+    runtimes = {"onnxruntime": OnnxRuntime(spinning=False), "native": NativeRuntime()}
+    decided = Scheduler(runtimes, threads=2, rounds=5, inputs=1).schedule(files[0])
+    assert [timed.route for timed in decided.routes] == [
+        Route("onnxruntime", 2),
+        Route("onnxruntime", 1),
+        Route("native", 1),
+    ]
 
 
 def test_a_decision_is_remembered_for_file_and_settings(files: tuple[Path, Path], tmp_path: Path) -> None:

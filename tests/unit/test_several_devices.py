@@ -9,6 +9,7 @@ import pytest
 from nas.config.compose import Request, resolve
 from nas.config.parts import Parts
 from nas.config.report import run_front
+from nas.config.sources import check_sources
 from nas.config.study import identity
 from nas.data import Task
 from nas.device import Device
@@ -263,6 +264,6 @@ def test_what_makes_no_sense_is_refused_with_its_mend(words, complaint):
 def test_a_metric_that_one_device_cannot_give_is_refused_by_its_name(tmp_path):
     words = ("devices=[local,rpi4]", "devices.local.peaks=null", "objective=accuracy_latency_memory")
     with pytest.raises(ConfigError, match="device 'rpi4': nothing gives objective memory_kib"):
-        Parts(compose(*words), tmp_path).check_sources()
+        check_sources(Parts(compose(*words), tmp_path))
     with pytest.raises(ConfigError, match="cost=auto learns the latencies of one device"):
-        Parts(compose("devices=[local,rpi4]", "devices.local.peaks=null", "cost=auto"), tmp_path).check_sources()
+        check_sources(Parts(compose("devices=[local,rpi4]", "devices.local.peaks=null", "cost=auto"), tmp_path))
