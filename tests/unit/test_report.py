@@ -5,8 +5,9 @@ import pytest
 
 from nas.accuracy.training import ShortTraining
 from nas.config.build import _check_same_machine, _ship
-from nas.config.parts import _check_range, environment
+from nas.config.parts import environment
 from nas.config.report import run_front
+from nas.config.sources import _check_range
 from nas.data import Task
 from nas.device import Device
 from nas.errors import ConfigError, ExportError, StoreError
