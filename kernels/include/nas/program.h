@@ -37,11 +37,13 @@ class Step {
 // Threads that run the steps of a program together, see src/execute/team.h.
 class Team;
 
-// Less than this on one thread is not worth handing over; see cost.h for how both were measured.
-constexpr double kSplitNs = 2000.0;
+// What is not worth handing over: a step that takes less than the first on one thread, and a program whose steps of that
+// length take less than the second together. See cost.h for how they were measured.
+constexpr double kSplitNs = 400.0;
+constexpr double kLeastSharedNs = 5000.0;
 
 // How many threads a program may use, and the least time of a step, on one thread as cost.h estimates it, from which on
-// it is shared among them.
+// it is shared among them; 0 shares whatever can be shared.
 struct Threads {
   int count = 1;
   double split_ns = kSplitNs;
@@ -105,6 +107,7 @@ class Program {
  private:
   Program();
   std::string learn_cache();
+  std::string make_steps(Level level, Threads threads);
   void use_own_cache();
 
   Plan plan_;
@@ -117,6 +120,7 @@ class Program {
   Workspace own_;
   std::size_t arena_size_ = 0;
   std::size_t scratch_size_ = 0;  // of one thread
+  double shared_ns_ = 0;
   int threads_ = 1;
   std::unique_ptr<Team> team_;    // nullptr where the caller's thread does all the work
 };

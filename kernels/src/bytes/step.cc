@@ -28,7 +28,7 @@ StepPtr make_quantize(const OpView& view) {
   if (planes && (out.rank != 4 || in.elements % out.dims[0] != 0)) return nullptr;
   const ByteKernels& k = kernels_for(view);
   if (!planes) {
-    const int parts = view.parts(bytes_of(in) * kNsPerByte);
+    const int parts = view.parts(double(in.elements) * kNsPerElement);
     return shared_step(named("quantize", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
       const Span here = elements_of(in, part);
       k.quantize(at<float>(arena, in) + here.first, at<std::uint8_t>(arena, out) + here.first, std::size_t(here.size()), scale,
@@ -36,7 +36,7 @@ StepPtr make_quantize(const OpView& view) {
     });
   }
   const std::size_t channels = out.dims[3], pixels = std::size_t(out.dims[1]) * out.dims[2];
-  const int parts = view.parts(bytes_of(in) * kNsPerByte);
+  const int parts = view.parts(double(in.elements) * kNsPerElement);
   return shared_step(named("quantize_planes", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
     const Span here = share(std::int64_t(pixels), part, 64);
     for (std::size_t image = 0; image < out.dims[0]; ++image) {
@@ -55,7 +55,7 @@ StepPtr make_dequantize(const OpView& view) {
   if (!is(in, Dtype::kU8) || !is(out, Dtype::kF32) || in.elements != out.elements) return nullptr;
   if (!scale_is_good(scale) || !is_zero_point(zero)) return nullptr;
   const ByteKernels& k = kernels_for(view);
-  const int parts = view.parts(bytes_of(out) * kNsPerByte);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
   return shared_step(named("dequantize", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
     const Span here = elements_of(in, part);
     k.dequantize(at<std::uint8_t>(arena, in) + here.first, at<float>(arena, out) + here.first, std::size_t(here.size()), scale,
@@ -94,7 +94,7 @@ StepPtr make_lookup(const OpView& view) {
   if (constant.dtype != Dtype::kF32 || constant.elements != 256) return nullptr;
   const ByteKernels& k = kernels_for(view);
   const float* entries = values<float>(constant);
-  const int parts = view.parts(bytes_of(out) * kNsPerByte);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
   return shared_step(named("lookup", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
     const Span here = elements_of(in, part);
     k.lookup(at<std::uint8_t>(arena, in) + here.first, at<float>(arena, out) + here.first, std::size_t(here.size()), entries);
@@ -115,7 +115,7 @@ StepPtr make_binary_u8(const OpView& view) {
     if (!same_shape(a, b)) return nullptr;
     AddParams p{scale_a / scale, scale_b / scale, 0.0F};
     p.fixed = zero - std::fma(p.ratio_a, zero_a, p.ratio_b * zero_b);
-    const int parts = view.parts(3 * bytes_of(out) * kNsPerByte);
+    const int parts = view.parts(double(out.elements) * kNsPerElement);
     return shared_step(named("add_u8", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
       const Span here = elements_of(out, part);
       arena += here.first;
@@ -133,7 +133,7 @@ StepPtr make_binary_u8(const OpView& view) {
   }
   // Equal shapes are one pixel of very many channels.
   const bool equal = same_shape(a, b);
-  const int parts = view.parts(3 * bytes_of(out) * kNsPerByte);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
   return shared_step(named("mul_u8", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
     if (equal) {
       const Span here = elements_of(out, part);

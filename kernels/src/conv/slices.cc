@@ -5,9 +5,9 @@
 namespace nas {
 namespace {
 
-constexpr int kOutputs = 16;        // a part's outputs come in multiples of what every kernel takes at a time
-constexpr int kLinesEach = 8;       // depthwise: fewer lines than this to a part are cut by channels instead
-constexpr std::int64_t kRows = 12;  // products of many pixels are cut at whole tiles of the largest kernel
+constexpr int kOutputs = 16;            // a part's outputs come in multiples of what every kernel takes at a time
+constexpr double kWeightsOverMaps = 5;  // see best_cut
+constexpr std::int64_t kRows = 12;      // products of many pixels are cut at whole tiles of the largest kernel
 
 bool dense(const ConvShape& s) { return s.groups == 1; }
 bool pixelwise(const ConvShape& s) {
@@ -81,10 +81,9 @@ Cut best_cut(const ConvShape& s, int parts) {
   const bool lines = can_cut(s, Cut::lines, parts), outputs = can_cut(s, Cut::outputs, parts);
   if (parts < 2 || !(lines || outputs)) return Cut::none;
   if (!lines || !outputs) return lines ? Cut::lines : Cut::outputs;
-  if (!dense(s)) return lines_of(s) >= kLinesEach * parts ? Cut::lines : Cut::outputs;
   const double weights = double(s.outputs) * s.taps();
   const double maps = double(s.inputs_size()) + double(s.batch) * s.out_height * s.out_width * s.outputs;
-  return weights > maps ? Cut::outputs : Cut::lines;
+  return dense(s) && weights > kWeightsOverMaps * maps ? Cut::outputs : Cut::lines;
 }
 
 std::vector<ConvSlice> slices_of(const ConvShape& shape, Cut cut, int parts) {

@@ -28,7 +28,9 @@ double macs_of(const ConvShape& shape);
 // Whether a cut gives so many parts, none of them empty.
 bool can_cut(const ConvShape& shape, Cut cut, int parts);
 
-// By outputs where weights are what a part reads, by lines where maps are; none where neither gives `parts` parts.
+// By lines, so that a thread reads what it wrote a step before: fetching a map from another core's cache was measured to
+// take as long as reading some five times as many weights. Where there are more weights than that, by outputs; none where
+// neither gives `parts` parts.
 Cut best_cut(const ConvShape& shape, int parts);
 
 // The parts of a cut, `parts` of them, together the whole; one, the whole, for Cut::none.

@@ -100,19 +100,13 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
   threads.count = std::max(1, std::min(threads.count, kMostParts));
   *error = program->learn_cache();
   if (!error->empty()) return nullptr;
+  *error = program->make_steps(level, threads);
+  if (!error->empty()) return nullptr;
   std::size_t scratch = 0;
   bool shared = false;
-  for (const OpRecord& op : kept.ops) {
-    const OpView view{kept, op, level, program->cache_.get(), threads.count, threads.split_ns};
-    StepPtr step = make_step(view);
-    if (step == nullptr) {
-      *error = "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
-               ") has shapes, types or parameters that do not fit together";
-      return nullptr;
-    }
+  for (const StepPtr& step : program->steps_) {
     scratch = std::max(scratch, step->scratch_bytes());
     shared = shared || step->parts() > 1;
-    program->steps_.push_back(std::move(step));
   }
   const auto rounded = [](std::size_t bytes) { return (bytes + kGuard + 63) / 64 * 64; };
   program->arena_size_ = rounded(kept.arena_bytes);
@@ -121,9 +115,27 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
   program->own_ = Workspace(program->arena_size_, program->scratch_bytes());
   if (shared) {
     Workspace& own = program->own_;
-    program->team_ = make_team({&program->steps_, own.arena_, own.scratch_, program->scratch_size_, threads.count});
+    program->team_ = make_team({&program->steps_, own.arena_, own.scratch_, program->scratch_size_, threads.count,
+                                program->shared_ns_});
   }
   return program;
+}
+
+// Returns what is wrong with an operator, nothing where all became steps.
+std::string Program::make_steps(Level level, Threads threads) {
+  double shared_ns = 0;
+  steps_.clear();
+  for (const OpRecord& op : plan_.ops) {
+    StepPtr step = make_step({plan_, op, level, cache_.get(), threads, &shared_ns});
+    if (step == nullptr) {
+      return "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
+             ") has shapes, types or parameters that do not fit together";
+    }
+    steps_.push_back(std::move(step));
+  }
+  shared_ns_ = shared_ns;
+  const bool worth = threads.split_ns <= 0 || shared_ns >= kLeastSharedNs;
+  return shared_ns == 0 || worth ? "" : make_steps(level, {});
 }
 
 void Program::run() {

@@ -16,11 +16,15 @@ struct OpView {
   const OpRecord& op;
   Level level;
   const Cache* cache;  // of the program, for as long as its steps live
-  int threads;
-  double split_ns;
+  Threads threads;
+  double* shared_ns;  // sum over the steps in parts
 
   // Parts of a step that takes one thread so many nanoseconds.
-  int parts(double ns) const { return threads > 1 && ns >= split_ns ? threads : 1; }
+  int parts(double ns) const {
+    if (threads.count < 2 || ns < threads.split_ns) return 1;
+    *shared_ns += ns;
+    return threads.count;
+  }
 
   // The AVX-512 kernels of this folder need VNNI beside them; every level above avx2 includes it.
   bool vnni() const { return level == Level::avx512_vnni; }

@@ -27,6 +27,7 @@ struct TeamWork {
   std::uint8_t* scratch;
   std::size_t scratch_bytes;
   int threads;            // with the caller's; those for which there is no processor are not started
+  double shared_ns;       // estimated time of the steps in parts on one thread
   bool crowded = false;   // for tests: start them all
 };
 

@@ -5,7 +5,8 @@
 // cannot be shared and opens the next step. Nobody waits for a thread that has taken nothing: where the workers are late,
 // asleep, or gone (after a fork), the caller does their parts.
 //
-// Who finds nothing to do looks again for a short while, then sleeps until a step is opened.
+// Who finds nothing to do looks again for a short while, then sleeps until a step is opened. A program that has ended before
+// a sleeping thread would be up wakes its workers only when it runs again and again.
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kStack = std::size_t{512} << 10;  // kernels keep no more than some KiB on it
 constexpr std::chrono::microseconds kAwake{100};        // looked for work before falling asleep
+constexpr double kWakeNs = 100e3;                       // of shared work that is worth waking workers for
 constexpr int kLooksPerClock = 64;
 
 // Bits 0-15: parts of the open step that nobody has taken. 16-31: parts that are not done. 32: the run is over.
@@ -112,12 +114,15 @@ class Workers final : public Team {
   }
 
   void run(double* seconds) override {
+    const Clock::time_point start = Clock::now();
+    wakes_.store(work_.shared_ns >= kWakeNs || start - ended_ < kAwake, std::memory_order_relaxed);
     seconds_ = seconds;
-    if (seconds != nullptr) before_ = Clock::now();
+    before_ = start;
     go_on(0, 0);
     while ((word_.load(std::memory_order_acquire) & kOver) == 0) {
-      if (!take_part(0)) wait([&](Word word) { return (word & (kTaken | kOver)) != 0; });
+      if (!take_part(0)) wait(caller_asleep_, [&](Word word) { return (word & (kTaken | kOver)) != 0; });
     }
+    ended_ = Clock::now();
   }
 
  private:
@@ -140,7 +145,7 @@ class Workers final : public Team {
 
   void serve(int self) {
     while (!stop_.load()) {
-      if (!take_part(self)) wait([&](Word word) { return (word & kTaken) != 0 || stop_.load(); });
+      if (!take_part(self)) wait(asleep_, [&](Word word) { return (word & kTaken) != 0 || stop_.load(); });
     }
   }
 
@@ -206,7 +211,7 @@ class Workers final : public Team {
   void open(Word bits, int parts) {
     const Word number = word_.load(std::memory_order_relaxed) & ~(kNext - 1);
     word_.store((number + kNext) | bits | Word(parts) * kOneLeft);
-    if (asleep_.load() > 0) wake();
+    if (caller_asleep_.load() > 0 || (wakes_.load(std::memory_order_relaxed) && asleep_.load() > 0)) wake();
   }
 
   void wake() {
@@ -215,9 +220,9 @@ class Workers final : public Team {
     bed_->opened.notify_all();
   }
 
-  // Returns when holds(word) is true.
+  // Returns when holds(word) is true; `asleep` counts those who sleep meanwhile.
   template <typename Holds>
-  void wait(const Holds& holds) {
+  void wait(std::atomic<int>& asleep, const Holds& holds) {
     Clock::time_point end{};
     for (int look = 0;; ++look) {
       if (holds(word_.load(std::memory_order_acquire))) return;
@@ -229,18 +234,19 @@ class Workers final : public Team {
     }
     std::unique_lock<std::mutex> held(bed_->lock);
     // Either open() sees this, or the word that it stored before is seen here.
-    asleep_.fetch_add(1);
+    asleep.fetch_add(1);
     bed_->opened.wait(held, [&] { return holds(word_.load()); });
-    asleep_.fetch_sub(1);
+    asleep.fetch_sub(1);
   }
 
   alignas(64) std::atomic<Word> word_{kOver};
   alignas(64) std::atomic<std::size_t> step_{0};
-  std::atomic<int> asleep_{0};
+  std::atomic<int> asleep_{0}, caller_asleep_{0};
   std::atomic<bool> stop_{false};
   TeamWork work_;
   double* seconds_ = nullptr;
-  Clock::time_point before_{};
+  std::atomic<bool> wakes_{true};  // who ends a run may read it when the next has begun
+  Clock::time_point before_{}, ended_{};
   pid_t started_in_;
   std::vector<Start> starts_;
   std::vector<pthread_t> threads_;

@@ -11,17 +11,11 @@ struct Order {
 };
 
 template <typename T>
-void permute(const T* from, T* to, const TensorRecord& out, const Order& order, Part part) {
+void permute(const T* from, T* to, const TensorRecord& out, const Order& order) {
   const std::uint32_t last = out.rank - 1;
   const std::size_t width = out.dims[last], step = order.stride[last];
-  const Span rows = share(std::int64_t(out.elements / width), part);
   std::uint32_t index[kMostAxes] = {};
-  std::size_t rest = std::size_t(rows.first);
-  for (std::uint32_t axis = last; axis-- > 0; rest /= out.dims[axis]) {
-    index[axis] = std::uint32_t(rest % out.dims[axis]);
-    from += order.stride[axis] * index[axis];
-  }
-  for (std::size_t start = std::size_t(rows.first) * width; start < std::size_t(rows.end) * width; start += width) {
+  for (std::size_t start = 0; start < out.elements; start += width) {
     for (std::size_t i = 0; i < width; ++i) to[start + i] = from[i * step];
     for (std::uint32_t axis = last; axis-- > 0;) {
       from += order.stride[axis];
@@ -52,15 +46,12 @@ StepPtr make_transpose(const OpView& view) {
     seen[from] = true;
     order.stride[axis] = strides[from];
   }
-  const int parts = view.parts(double(out.elements) * kNsPerScalar);
   if (bytes_of(in.dtype) == 1) {
-    return shared_step("transpose_b8_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
-      permute(arena + in.offset, arena + out.offset, out, order, part);
-    });
+    return step_of("transpose_b8_portable", [=](std::uint8_t* arena, std::uint8_t*) { permute(arena + in.offset, arena + out.offset, out, order); });
   }
   if (bytes_of(in.dtype) != 4) return nullptr;
-  return shared_step("transpose_b32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
-    permute(at<std::uint32_t>(arena, in), at<std::uint32_t>(arena, out), out, order, part);
+  return step_of("transpose_b32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    permute(at<std::uint32_t>(arena, in), at<std::uint32_t>(arena, out), out, order);
   });
 }
 

@@ -61,7 +61,7 @@ void each_row(const TensorRecord& out, const Strides (&strides)[N], Span rows, c
 template <typename Operation>
 StepPtr binary_step(const OpView& view, const Strides& a_strides, const Strides& b_strides, Operation operation) {
   const TensorRecord a = view.input(0), b = view.input(1), out = view.output();
-  const int parts = view.parts(3 * bytes_of(out) * kNsPerByte);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
   return shared_step("binary_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
     const float *pa = at<float>(arena, a), *pb = at<float>(arena, b);
     float* to = at<float>(arena, out);
