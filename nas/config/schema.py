@@ -177,6 +177,7 @@ class SearchConfig:
     seeds: int | None = _key(None, "of a replay: how many, from seed on", least=1)
     study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
     resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
+    start_from: str | None = _key(None, "name or folder of a study whose front is evaluated first, with these settings")
     folder: str = _key("runs", _FOLDER_HELP)
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)
