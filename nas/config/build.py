@@ -73,7 +73,9 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         parts = _start(config, folder, store)
         tracker: Tracker = instantiate(config["tracking"], folder=config["folder"], gate=parts.gate)
         try:
+            began = time.monotonic()
             shared = parts.prepare()
+            store.put("elapsed_s", store.get("elapsed_s", 0.0) + time.monotonic() - began)
             driver, executor, mirror = _driver(parts, store, tracker, observers)
             try:
                 ended = driver.run()
