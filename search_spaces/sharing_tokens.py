@@ -11,24 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from search_spaces.specs import Attention, Mlp, Network, TokenHead
+from search_spaces.token_layers import LayerOptions
 
 # Weight, as a built network names it, to axis to the entries of the shared tensor, where these are not the first.
 Places = Mapping[str, Mapping[int, Sequence[int]]]
 
 
-class LayerOptions(Protocol):
-    """What a space offers for its layers; :class:`search_spaces.transformer.Transformer` says what each list is."""
+class SharedLayerOptions(LayerOptions, Protocol):
+    """What a space offers besides; :class:`search_spaces.transformer.Transformer` says what each list is."""
 
-    heads: Sequence[int]
-    kv_heads: Sequence[int]
-    head_sizes: Sequence[int]
-    mlp_ratios: Sequence[int]
     activations: Sequence[str]
-    norms: Sequence[str]
     poolings: Sequence[str]
 
 
-def largest_attention(options: LayerOptions, kv_heads: int, width: int) -> Attention | None:
+def largest_attention(options: SharedLayerOptions, kv_heads: int, width: int) -> Attention | None:
     """Return the attention that holds those with so many key and value heads, or None if none is legal."""
     legal = [heads for heads in options.heads if heads % kv_heads == 0]
     if not legal:
@@ -37,7 +33,7 @@ def largest_attention(options: LayerOptions, kv_heads: int, width: int) -> Atten
     return Attention(width, max(legal), kv_heads, max(options.head_sizes), 1, _norm(options))
 
 
-def largest_layers(options: LayerOptions, width: int, depth: int, classes: int) -> Iterator[tuple[str, object]]:
+def largest_layers(options: SharedLayerOptions, width: int, depth: int, classes: int) -> Iterator[tuple[str, object]]:
     """Yield the block's name and the description of layers and heads that hold every weight at its full size."""
     for layer in range(depth):
         for kv_heads in options.kv_heads:
@@ -50,7 +46,7 @@ def largest_layers(options: LayerOptions, width: int, depth: int, classes: int) 
         yield "head", TokenHead(width, 1, classes, _norm(options), pooling)
 
 
-def head_places(network: Network, options: LayerOptions) -> dict[str, Mapping[int, Sequence[int]]]:
+def head_places(network: Network, options: SharedLayerOptions) -> dict[str, Mapping[int, Sequence[int]]]:
     """Return which entries the weights of a network's attention take."""
     found: dict[str, Mapping[int, Sequence[int]]] = {}
     for block, spec in network.blocks:
@@ -79,5 +75,5 @@ def _features(heads: Sequence[int], spec: Attention, largest: Attention) -> list
     return [head * largest.head_size + feature for head in heads for feature in range(spec.head_size)]
 
 
-def _norm(options: LayerOptions) -> str:
+def _norm(options: SharedLayerOptions) -> str:
     return "layernorm" if "layernorm" in options.norms else options.norms[0]
