@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.sharing import largest_stages, named, sandwich, shared_names
+from search_spaces.sharing_tokens import head_places, largest_layers
 from search_spaces.specs import NORMS, POOLINGS, Attention, Network, PatchStem, TokenHead, require_known
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
 from search_spaces.token_layers import ask_heads, ask_layers, check_layers, count_layers, layer_blocks
 from search_spaces.transformer import token_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -146,3 +156,32 @@ class Hybrid(BlockSpace):
         )
         layered = count_layers(self, self.layers)
         return prod(map(len, everywhere)) * len(self.precisions) ** 3 * count_stages(self) * layered
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
+        from search_spaces.shared_layers import shared_tensors
+
+        layers = largest_layers(self, max(self.token_widths), max(self.layers), self.task.classes)
+        bridges = (("bridge", bridge) for bridge in self._largest_bridges())
+        return shared_tensors(named(chain(largest_stages(self), bridges, layers)))
+
+    def _largest_bridges(self) -> Iterator[PatchStem]:
+        """Yield a bridge per patch and number of tokens, each on the widest map."""
+        # Rounding up by two strides is rounding up by their product.
+        strides = {prod(map(int, placement)) for placement in self.strides}
+        for side in sorted({-(-side // stride) for side in self.resolutions for stride in strides}):
+            for patch in self.patches:
+                with suppress(DegenerateArchitectureError):
+                    yield PatchStem(max(self.widths[-1]), max(self.token_widths), patch, token_count(side, patch))
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return block to the prefix under which its weights stand among the shared ones."""
+        return shared_names(self.decode(architecture))
+
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return which entries the weights of attention take, so that each head keeps its place."""
+        return head_places(self.decode(architecture), self)
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest and some others, all of one resolution."""
+        return sandwich(self.suggest, {"resolution": self.resolutions}, rng, others)

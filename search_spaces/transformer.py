@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import ConfigError, DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_task
 from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.sharing import named, sandwich, shared_names
+from search_spaces.sharing_tokens import head_places, largest_layers
 from search_spaces.specs import (
     ACTIVATIONS,
     NORMS,
@@ -23,6 +30,9 @@ from search_spaces.specs import (
     require_known,
 )
 from search_spaces.token_layers import ask_heads, ask_layers, check_layers, count_layers, layer_blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_TOKENS = 4
 
@@ -151,6 +161,35 @@ class Transformer(BlockSpace):
             *(self.activations, self.norms, self.poolings),
         )
         return prod(map(len, everywhere)) * len(self.precisions) ** 2 * count_layers(self, self.depths)
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
+        from search_spaces.shared_layers import shared_tensors
+
+        layers = largest_layers(self, max(self.widths), max(self.depths), self.task.classes)
+        return shared_tensors(named(chain((("stem", stem) for stem in self._largest_stems()), layers)))
+
+    def _largest_stems(self) -> Iterator[PatchStem | TokenStem]:
+        width = max(self.widths)
+        if self.reads_text:
+            yield TokenStem(self.task.vocabulary, width, max(self.lengths))
+        for side in self.resolutions:
+            for patch in self.patches:
+                with suppress(DegenerateArchitectureError):
+                    yield PatchStem(self.task.channels, width, patch, token_count(side, patch))
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return block to the prefix under which its weights stand among the shared ones."""
+        return shared_names(self.decode(architecture))
+
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return which entries the weights of attention take, so that each head keeps its place."""
+        return head_places(self.decode(architecture), self)
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest and some others, all of one resolution or length."""
+        sizes = {"length": self.lengths} if self.reads_text else {"resolution": self.resolutions}
+        return sandwich(self.suggest, sizes, rng, others)
 
 
 def token_count(side: int, patch: int) -> int:

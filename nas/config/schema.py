@@ -29,6 +29,7 @@ PROXIES = (
     *("jacob_cov", "snip", "grad_norm", "dss"),
     *("expressivity", "progressivity", "trainability"),
     *("zico", "swap", "meco"),
+    "combined",
 )
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 
