@@ -23,15 +23,22 @@ from search_spaces.hybrid import Hybrid
 from search_spaces.transformer import Transformer
 
 ROOT = Path("runs/experiments/native_top1")
-PICTURES = {"epochs": 8, "batch_size": 64, "augment": "crop_flip", "bf16": True, "patience": None}
-TEXTS = {"epochs": 8, "batch_size": 64, "patience": None}
-LANGUAGE = {"epochs": 2, "batch_size": 16, "label_smoothing": 0.0, "learning_rate": 0.002, "patience": None}
+PICTURES = {"epochs": 6, "batch_size": 64, "augment": "crop_flip", "bf16": True, "patience": None}
+TEXTS = {"epochs": 6, "batch_size": 64, "patience": None}
+LANGUAGE = {
+    "epochs": 1,
+    "warmup_epochs": 0.2,
+    "batch_size": 16,
+    "label_smoothing": 0.0,
+    "learning_rate": 0.002,
+    "patience": None,
+}
 ATTENTION = {"heads": [4], "kv_heads": [4], "head_sizes": [16], "poolings": ["mean"]}
 
 
 def pictures(root: Path) -> Dataset:
-    """Return 15,000 pictures of CIFAR-10 to train on."""
-    return Cifar10(str(root / "cifar10"), [32], train_images=15_000, validation_images=2_000).load()
+    """Return 10,000 pictures of CIFAR-10 to train on."""
+    return Cifar10(str(root / "cifar10"), [32], train_images=10_000, validation_images=2_000).load()
 
 
 def intents(root: Path) -> Dataset:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 _Item = TypeVar("_Item")
 MAGIC = b"NASPLAN1"
+# Behind the magic: bytes of the arena; numbers of tensors, constants, operators, inputs and outputs; bytes of the
+# records and of the constants.
+HEAD = "<Q5IQQ"
 ALIGNMENT = 64
 MOST_AXES = 6
 
@@ -177,7 +180,7 @@ class Program:
         for ends in (self.inputs, self.outputs):
             body += struct.pack(f"<{len(ends)}I", *(tensor_ids[id(tensor)] for tensor in ends))
         counts = (len(tensors), len(constants), len(self.ops), len(self.inputs), len(self.outputs))
-        head = MAGIC + struct.pack("<Q5IQQ", arena, *counts, len(body), len(blob))
+        head = MAGIC + struct.pack(HEAD, arena, *counts, len(body), len(blob))
         return bytes(head + body + bytes(-(len(head) + len(body)) % ALIGNMENT) + blob)
 
     def _lifetimes(self) -> dict[Tensor, tuple[int, int]]:
