@@ -52,9 +52,8 @@ def test_what_cannot_be_compared_is_refused(ours, reference, reason):
 class Recorder:
     """A language model that answers with the sum of all it has read, and notes what it was given."""
 
-    inputs = {"input": ((1, "tokens"), "int64"), "past": ((1, "past"), "float32")}
-
     def __init__(self):
+        self.inputs = {"input": ((1, "tokens"), "int64"), "past": ((1, "past"), "float32")}
         self.calls = []
 
     def run(self, given):
@@ -75,7 +74,7 @@ def test_texts_are_continued_with_their_own_tokens_and_cache():
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A transformer trained for two epochs on digits in three precisions, 100 test pictures, and their labels."""
+    """A transformer trained for five epochs on digits in three precisions, 100 test pictures, and their labels."""
     folder = tmp_path_factory.mktemp("answers")
     dataset = Digits(resolutions=[8]).load()
     lists = {"patches": [2], "widths": [32], "depths": [2], "heads": [2], "kv_heads": [1], "head_sizes": [16]}
@@ -85,7 +84,7 @@ def digits(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
     encoding = dataset.preprocessing(8, 8)
     torch.manual_seed(0)
     module = space.build(architecture)
-    ShortTraining(epochs=2, warmup_epochs=0.5).train(module, dataset, encoding, seed=0)
+    ShortTraining(epochs=5, warmup_epochs=0.5).train(module, dataset, encoding, seed=0)
     export_example(module, folder / "fp32.onnx", encoding.example())
     calibration, _ = dataset.some("train", encoding, 64)
     for kind in (Precision.INT8, Precision.INT4):
