@@ -1,6 +1,6 @@
 """The front found through shared weights and then trained, against the front of short trainings in the same time.
 
-    .venv/bin/python experiments/20261124_supernet_front/remake.py [--minutes 5] [--passes 12] [--seeds 0]
+    .venv/bin/python experiments/20261124_supernet_front/remake.py CIFAR10_FOLDER [--minutes 10] [--passes 12] [--seeds 0]
 
 Searches that are done are read back from runs/experiments; tables and picture are written anew.
 """
@@ -46,9 +46,9 @@ def timed(name: str, words: tuple[str, ...]) -> dict[str, Any]:
     return {**report, "wall_s": json.loads(file.read_text())}
 
 
-def searches(seed: int, minutes: float, passes: int) -> dict[str, dict[str, Any]]:
+def searches(data: str, seed: int, minutes: float, passes: int) -> dict[str, dict[str, Any]]:
     """Run both ways, the second for as long as the first took, and return the reports."""
-    common = (*COMMON, f"seed={seed}")
+    common = (*COMMON, f"data.path={data}", f"seed={seed}")
     shared_words = ("accuracy=supernet", f"accuracy.passes={passes}", f"hours={minutes / 60}", "budget=1000")
     shared = timed(f"shared_{seed}", (*common, *shared_words))
     front = len(shared["front"])
@@ -60,13 +60,14 @@ def searches(seed: int, minutes: float, passes: int) -> dict[str, dict[str, Any]
 
 def main() -> None:
     options = argparse.ArgumentParser()
+    options.add_argument("data", help="folder of CIFAR-10's parquet files")
     options.add_argument(
-        "--minutes", type=float, default=5.0, help="of proposing networks cut out of the shared weights"
+        "--minutes", type=float, default=10.0, help="of the first search, the supernet's training included"
     )
     options.add_argument("--passes", type=int, default=12)
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = options.parse_args()
-    reports = {seed: searches(seed, given.minutes, given.passes) for seed in given.seeds}
+    reports = {seed: searches(given.data, seed, given.minutes, given.passes) for seed in given.seeds}
     points = {
         f"{arm}_{seed}": members_of(ROOT, f"{arm}_{seed}") for seed in given.seeds for arm in ("trained", "alone")
     }
