@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -216,20 +216,22 @@ def local_fingerprint(cpuinfo: Path = Path("/proc/cpuinfo"), sysfs: Path = Path(
     return read_fingerprint(
         cpuinfo.read_text() if cpuinfo.is_file() else "",
         isa=platform.machine(),
-        processor=platform.processor(),
+        processor=platform.processor,  # starts a program where nothing else names the processor
         cores=os.cpu_count() or 1,
         governor=governor.read_text().strip() if governor.is_file() else "",
         kernel=platform.release(),
     )
 
 
-def read_fingerprint(cpuinfo: str, isa: str, processor: str, cores: int, governor: str, kernel: str) -> Fingerprint:
+def read_fingerprint(
+    cpuinfo: str, isa: str, processor: Callable[[], str], cores: int, governor: str, kernel: str
+) -> Fingerprint:
     """Return the fingerprint of the machine that said all this.
 
     Args:
         cpuinfo: content of its ``/proc/cpuinfo``.
         isa: machine, as ``uname -m`` says.
-        processor: as ``uname -p`` says; empty where it says nothing.
+        processor: returns what ``uname -p`` says; empty where it says nothing.
         cores: logical processors.
         governor: frequency governor; empty where there is none.
         kernel: as ``uname -r`` says.
@@ -237,7 +239,7 @@ def read_fingerprint(cpuinfo: str, isa: str, processor: str, cores: int, governo
     fields = _cpuinfo_fields(cpuinfo)
     flags = set(f"{fields.get('flags', '')} {fields.get('Features', '')}".split())
     return Fingerprint(
-        cpu=fields.get("model name") or fields.get("Hardware") or processor or "unknown",
+        cpu=fields.get("model name") or fields.get("Hardware") or processor() or "unknown",
         isa=isa,
         features=tuple(flag for flag in _ISA_FLAGS if flag in flags),
         cores=cores,

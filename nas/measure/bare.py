@@ -176,8 +176,14 @@ def _read_facts(link: _Link, deadline: float) -> Fingerprint:
     if not first["isa"] or not first["kernel"]:
         raise MeasurementError("the board did not say its machine and kernel (uname -m, uname -r); expected a Linux")
     cores = sum(line.split(":")[0].strip() == "processor" for line in said["cpuinfo"])
-    first["processor"] = first["processor"].removeprefix("unknown")
-    return read_fingerprint("\n".join(said["cpuinfo"]), cores=max(cores, 1), **first)
+    return read_fingerprint(
+        "\n".join(said["cpuinfo"]),
+        isa=first["isa"],
+        processor=lambda: first["processor"].removeprefix("unknown"),
+        cores=max(cores, 1),
+        governor=first["governor"],
+        kernel=first["kernel"],
+    )
 
 
 def _stolen_s(stat: Sequence[str], core: str) -> float | None:

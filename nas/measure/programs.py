@@ -106,7 +106,8 @@ def split_outputs(plan: bytes, said: bytes) -> list[NDArray[Any]]:
     from nas import _kernels
 
     found, at = [], 0
-    for shape, dtype in _kernels.Program(plan).outputs:
+    for shape, named in _kernels.Program(plan).outputs:
+        dtype = "float32" if named == "float" else named
         size = np.dtype(dtype).itemsize * math.prod(shape)
         found.append((said[at : at + size], dtype, shape))
         at += size
