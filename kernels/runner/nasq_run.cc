@@ -1,7 +1,8 @@
 // nasq-run MODEL.nasq: loads a planned model, runs it, times it and prints JSON. One file, no Python, no exceptions.
 //
 // Timing: pinned to one core, in bursts of real-time priority of at most 0.4 s where the user may have it, blocks of 10
-// runs, a pause between blocks. The median of a block stands for it; p10, median and quartiles are over blocks.
+// runs, a pause between blocks. The median of a block stands for it; p10, median and quartiles are over blocks. Several
+// models are timed in turns, block by block, and all runs are printed: whoever compares them has the same minute for all.
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,23 +19,30 @@ namespace {
 
 constexpr int kRunsPerBlock = 10;
 constexpr double kMostBurstS = 0.4;
+constexpr int kFewestBlocks = 5;
 
 struct Options {
-  const char* model = nullptr;
+  std::vector<const char*> models;
   const char* input = nullptr;   // raw bytes of all inputs, one behind the other
   const char* output = nullptr;  // where to write those of all outputs
   int blocks = 20;
   int runs = 1;
   int core = 0;
+  int most_ms = 0;
   bool operators = false;
+  bool realtime = true;
 };
 
 int usage() {
   std::fprintf(stderr,
-               "usage: nasq-run MODEL.nasq [--blocks N] [--runs N] [--core N] [--input FILE] [--output FILE] [--operators]\n"
+               "usage: nasq-run MODEL.nasq [MORE.nasq ...] [--blocks N] [--runs N] [--core N] [--most-ms N] [--no-realtime]\n"
+               "                [--input FILE] [--output FILE] [--operators]\n"
+               "  MORE.nasq    timed in turns with the first one\n"
                "  --blocks     blocks of 10 runs to time, 0 for none (default 20)\n"
                "  --runs       runs before them, which are not timed (default 1)\n"
                "  --core       processor to be pinned to (default 0)\n"
+               "  --most-ms    of several models, ends after so many milliseconds and 5 blocks (default 0: after all blocks)\n"
+               "  --no-realtime  never asks for real-time priority\n"
                "  --input      raw bytes of the inputs (default: made up, the same everywhere)\n"
                "  --output     file for the raw bytes of the outputs\n"
                "  --operators  also print the median time of each operator\n");
@@ -54,6 +62,10 @@ bool parse(int count, char** words, Options* options) {
     const auto is = [&](const char* name) { return std::strcmp(words[i], name) == 0 && i + 1 < count; };
     if (std::strcmp(words[i], "--operators") == 0) {
       options->operators = true;
+    } else if (std::strcmp(words[i], "--no-realtime") == 0) {
+      options->realtime = false;
+    } else if (is("--most-ms")) {
+      if (!number(words[++i], &options->most_ms)) return false;
     } else if (is("--blocks")) {
       if (!number(words[++i], &options->blocks)) return false;
     } else if (is("--runs")) {
@@ -64,13 +76,13 @@ bool parse(int count, char** words, Options* options) {
       options->input = words[++i];
     } else if (is("--output")) {
       options->output = words[++i];
-    } else if (words[i][0] != '-' && options->model == nullptr) {
-      options->model = words[i];
+    } else if (words[i][0] != '-') {
+      options->models.push_back(words[i]);
     } else {
       return false;
     }
   }
-  return options->model != nullptr;
+  return !options->models.empty();
 }
 
 bool read_file(const char* path, std::vector<std::uint8_t>* bytes) {
@@ -186,28 +198,64 @@ bool write_outputs(nas::Program& program, const char* path) {
   return std::fclose(file) == 0 && good;
 }
 
+// Seconds of each run of a block.
+std::vector<double> time_block(nas::Program& program, const Inputs& inputs, bool wanted, bool* bursts) {
+  *bursts = wanted && realtime(true) && *bursts;
+  const double started = now_s();
+  std::vector<double> runs;
+  for (int run = 0; run <= kRunsPerBlock; ++run) {
+    inputs.fill();
+    const double before = now_s();
+    program.run();
+    const double after = now_s();
+    // The first one warms up, unless a burst has room for one only.
+    if (run > 0 || after - started > kMostBurstS) runs.push_back(after - before);
+    if (after - started > kMostBurstS) break;
+  }
+  if (wanted) realtime(false);
+  usleep(5000);
+  return runs;
+}
+
 // Seconds per run, one median per block.
-std::vector<double> time_blocks(nas::Program& program, const Inputs& inputs, int blocks, bool* bursts) {
+std::vector<double> time_blocks(nas::Program& program, const Inputs& inputs, const Options& options, bool* bursts) {
   std::vector<double> medians;
-  *bursts = true;
-  for (int block = 0; block < blocks; ++block) {
-    *bursts = realtime(true) && *bursts;
-    const double started = now_s();
-    std::vector<double> runs;
-    for (int run = 0; run <= kRunsPerBlock; ++run) {
-      inputs.fill();
-      const double before = now_s();
-      program.run();
-      const double after = now_s();
-      // The first one warms up, unless a burst has room for one only.
-      if (run > 0 || after - started > kMostBurstS) runs.push_back(after - before);
-      if (after - started > kMostBurstS) break;
-    }
-    realtime(false);
-    medians.push_back(percentile(runs, 0.5));
-    usleep(5000);
+  for (int block = 0; block < options.blocks; ++block) {
+    medians.push_back(percentile(time_block(program, inputs, options.realtime, bursts), 0.5));
   }
   return medians;
+}
+
+struct Model {
+  std::unique_ptr<nas::Program> program;
+  std::unique_ptr<Inputs> inputs;
+};
+
+// By model, block and run. The order turns by one from round to round, so that no model always follows the same neighbour.
+std::vector<std::vector<std::vector<double>>> time_turns(const std::vector<Model>& models, const Options& options, bool* bursts) {
+  std::vector<std::vector<std::vector<double>>> seconds(models.size());
+  const double started = now_s();
+  for (int block = 0; block < options.blocks; ++block) {
+    if (options.most_ms > 0 && block >= kFewestBlocks && now_s() - started > 1e-3 * options.most_ms) break;
+    for (std::size_t position = 0; position < models.size(); ++position) {
+      const std::size_t index = (position + std::size_t(block)) % models.size();
+      seconds[index].push_back(time_block(*models[index].program, *models[index].inputs, options.realtime, bursts));
+    }
+  }
+  return seconds;
+}
+
+// KiB of this process by a name such as VmHWM, the most that was resident; -1 where the system does not say.
+long status_kib(const char* name) {
+  std::vector<std::uint8_t> text;
+  if (!read_file("/proc/self/status", &text)) return -1;
+  const std::vector<std::uint8_t> wanted(name, name + std::strlen(name));
+  auto at = std::search(text.begin(), text.end(), wanted.begin(), wanted.end());
+  while (at != text.end() && (*at < '0' || *at > '9')) ++at;
+  if (at == text.end()) return -1;
+  long kib = 0;
+  for (; at != text.end() && *at >= '0' && *at <= '9'; ++at) kib = kib * 10 + (*at - '0');
+  return kib;
 }
 
 // A name of the file as JSON has it.
@@ -241,9 +289,46 @@ void print_operators(nas::Program& program, const Inputs& inputs) {
   std::printf("]");
 }
 
+void print_turns(const std::vector<std::vector<std::vector<double>>>& seconds, double started) {
+  std::printf(", \"started_s\": %.6f, \"elapsed_s\": %.6f, \"turns_us\": ", started, now_s() - started);
+  for (std::size_t model = 0; model < seconds.size(); ++model) {
+    std::printf(model == 0 ? "[[" : ", [");
+    for (std::size_t block = 0; block < seconds[model].size(); ++block) {
+      std::printf(block == 0 ? "[" : ", [");
+      const std::vector<double>& runs = seconds[model][block];
+      for (std::size_t run = 0; run < runs.size(); ++run) std::printf(run == 0 ? "%.3f" : ", %.3f", runs[run] * 1e6);
+      std::printf("]");
+    }
+    std::printf("]");
+  }
+  std::printf("]");
+}
+
 int fail(const char* what, const char* detail) {
   std::fprintf(stderr, "nasq-run: %s%s\n", what, detail);
   return 1;
+}
+
+// Loads a model, makes up its inputs or reads them, and runs it as often as was asked for; 0, or the exit status.
+int make_ready(const char* path, nas::Level level, const Options& options, Model* model) {
+  std::vector<std::uint8_t> file;
+  if (!read_file(path, &file)) return fail("this file cannot be read: ", path);
+  nas::Plan plan;
+  std::string wrong = nas::load_plan(file.data(), file.size(), &plan);
+  if (wrong.empty()) model->program = nas::Program::make(std::move(plan), level, &wrong);
+  if (model->program == nullptr) return fail("the planned model was refused: ", wrong.c_str());
+  model->inputs = std::make_unique<Inputs>(model->program.get());
+  if (options.input == nullptr) {
+    model->inputs->make_up();
+  } else if (!model->inputs->read(options.input)) {
+    std::fprintf(stderr, "nasq-run: %s must hold %zu bytes\n", options.input, model->inputs->size());
+    return 1;
+  }
+  for (int run = 0; run < options.runs; ++run) {
+    model->inputs->fill();
+    model->program->run();
+  }
+  return 0;
 }
 
 }  // namespace
@@ -254,38 +339,32 @@ int main(int count, char** words) {
   nas::Level level{};
   const char* refused = nullptr;
   if (!nas::chosen_level(&level, &refused)) return fail("NAS_FORCE_ISA names a level that is not available: ", refused);
-  std::vector<std::uint8_t> file;
-  if (!read_file(options.model, &file)) return fail("this file cannot be read: ", options.model);
-  nas::Plan plan;
-  std::string wrong = nas::load_plan(file.data(), file.size(), &plan);
-  std::unique_ptr<nas::Program> program;
-  if (wrong.empty()) program = nas::Program::make(std::move(plan), level, &wrong);
-  if (program == nullptr) return fail("the planned model was refused: ", wrong.c_str());
-  Inputs inputs(program.get());
-  if (options.input == nullptr) {
-    inputs.make_up();
-  } else if (!inputs.read(options.input)) {
-    std::fprintf(stderr, "nasq-run: %s must hold %zu bytes\n", options.input, inputs.size());
-    return 1;
-  }
   const bool pinned = pin(options.core);
-  for (int run = 0; run < options.runs; ++run) {
-    inputs.fill();
-    program->run();
+  std::vector<Model> models(options.models.size());
+  const long before_kib = status_kib("VmRSS:");
+  long peak_kib = -1;
+  for (std::size_t index = 0; index < models.size(); ++index) {
+    if (const int status = make_ready(options.models[index], level, options, &models[index])) return status;
+    if (index == 0) peak_kib = status_kib("VmHWM:");
   }
-  if (options.output != nullptr && !write_outputs(*program, options.output)) return fail("cannot write ", options.output);
+  nas::Program& program = *models[0].program;
+  if (options.output != nullptr && !write_outputs(program, options.output)) return fail("cannot write ", options.output);
   std::printf("{\"isa\": \"%s\", \"operators_count\": %zu, \"arena_bytes\": %zu, \"output_digest\": \"%016llx\"", nas::level_name(level),
-              program->plan().ops.size(), program->arena_bytes() + program->scratch_bytes(),
-              static_cast<unsigned long long>(digest(*program)));
-  if (options.blocks > 0) {
-    bool bursts = false;
-    const std::vector<double> blocks = time_blocks(*program, inputs, options.blocks, &bursts);
-    std::printf(", \"blocks\": %zu, \"runs_per_block\": %d, \"pinned\": %s, \"realtime\": %s", blocks.size(), kRunsPerBlock,
-                pinned ? "true" : "false", bursts ? "true" : "false");
+              program.plan().ops.size(), program.arena_bytes() + program.scratch_bytes(),
+              static_cast<unsigned long long>(digest(program)));
+  if (before_kib >= 0 && peak_kib > before_kib) std::printf(", \"memory_kib\": %ld", peak_kib - before_kib);
+  bool bursts = options.realtime;
+  if (options.blocks > 0 && models.size() > 1) {
+    const double started = now_s();
+    print_turns(time_turns(models, options, &bursts), started);
+  } else if (options.blocks > 0) {
+    const std::vector<double> blocks = time_blocks(program, *models[0].inputs, options, &bursts);
+    std::printf(", \"blocks\": %zu, \"runs_per_block\": %d", blocks.size(), kRunsPerBlock);
     std::printf(", \"p10_ms\": %.6f, \"q25_ms\": %.6f, \"median_ms\": %.6f, \"q75_ms\": %.6f", percentile(blocks, 0.1) * 1e3,
                 percentile(blocks, 0.25) * 1e3, percentile(blocks, 0.5) * 1e3, percentile(blocks, 0.75) * 1e3);
   }
-  if (options.operators) print_operators(*program, inputs);
+  if (options.blocks > 0) std::printf(", \"pinned\": %s, \"realtime\": %s", pinned ? "true" : "false", bursts ? "true" : "false");
+  if (options.operators) print_operators(program, *models[0].inputs);
   std::printf("}\n");
   return 0;
 }
