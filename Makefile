@@ -19,7 +19,7 @@ LOCKED := pyproject.toml constraints.txt
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-test-threads kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -53,6 +53,8 @@ kernels-test-aarch64:
 	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
 kernels-test-sanitized:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
+kernels-test-threads:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=thread" $(KERNEL_TESTS)
 
 # One static file that loads and times a planned model, for machines without Python.
 SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections

@@ -81,7 +81,10 @@ int main(int count, char** words) {
     static const nas::Level levels[] = {nas::Level::portable, nas::Level::avx2, nas::Level::avx512_vnni, nas::Level::neon};
     const nas::Level level = levels[random.between(0, 3)];
     std::string wrong;
-    const auto program = nas::Program::make(std::move(plan), nas::level_available(level) ? level : nas::Level::portable, &wrong);
+    // In parts as for several threads, which this program does without.
+    const nas::Threads threads{int(random.between(1, 3)), 0.0};
+    const nas::Level best = nas::level_available(level) ? level : nas::Level::portable;
+    const auto program = nas::Program::make(std::move(plan), best, &wrong, threads);
     if (program == nullptr) {
       ++unfit;
       continue;
