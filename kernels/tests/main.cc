@@ -10,6 +10,7 @@ void elementwise_tests();
 void gemm_tests();
 void int4_tests();
 void norm_tests();
+void real_tests();
 }  // namespace nas_test
 
 int main() {
@@ -19,6 +20,7 @@ int main() {
   nas_test::elementwise_tests();
   nas_test::int4_tests();
   nas_test::norm_tests();
+  nas_test::real_tests();
   nas_test::attention_tests();
   const nas_test::Counts& counts = nas_test::counts();
   std::printf("%ld checks, %ld failures\n", counts.checks, counts.failures);

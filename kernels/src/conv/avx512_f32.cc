@@ -164,9 +164,7 @@ class Framed : public ConvF32 {
         map = reinterpret_cast<float*>(scratch);
       }
       run_map(map, output);
-      for (std::size_t i = 0; after_.code != kNone && i < out_image; ++i) {
-        output[i] = unary(after_.code, after_.alpha, after_.beta, output[i]);
-      }
+      if (after_.code != kNone) unary_row(after_.code, after_.alpha, after_.beta, output, out_image, output);
     }
   }
 

@@ -118,7 +118,7 @@ StepPtr make_unary_u8(const OpView& view) {
       if (function != nullptr) {
         function(x, here, piece);
       } else {
-        for (std::int64_t i = 0; i < here; ++i) piece[i] = unary(int(code), alpha, beta, x[i]);
+        unary_row(int(code), alpha, beta, x, std::size_t(here), piece);
       }
       elementwise.quantize(piece, here, to, arena + out.offset + first);
     }
@@ -153,9 +153,7 @@ StepPtr make_unary_f32(const OpView& view) {
     });
   }
   return step_of("unary_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
-    const float* x = at<float>(arena, in);
-    float* y = at<float>(arena, out);
-    for (std::size_t i = 0; i < in.elements; ++i) y[i] = unary(int(code), alpha, beta, x[i]);
+    unary_row(int(code), alpha, beta, at<float>(arena, in), in.elements, at<float>(arena, out));
   });
 }
 
