@@ -11,6 +11,7 @@ void execute_tests();
 void gemm_tests();
 void int4_tests();
 void norm_tests();
+void real_tests();
 }  // namespace nas_test
 
 int main() {
@@ -21,6 +22,7 @@ int main() {
   nas_test::execute_tests();
   nas_test::int4_tests();
   nas_test::norm_tests();
+  nas_test::real_tests();
   nas_test::attention_tests();
   const nas_test::Counts& counts = nas_test::counts();
   std::printf("%ld checks, %ld failures\n", counts.checks, counts.failures);

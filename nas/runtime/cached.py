@@ -71,6 +71,8 @@ class CachedPrograms:
                 self._programs[tokens] = _kernels.Program(planned, self.isa, self.threads)
             except ValueError as error:
                 raise ModelFileError(f"{self.path}: {error}") from error
+            except MemoryError as error:
+                raise ModelFileError(f"{self.path}: its tensors need more memory than there is.") from error
         return self._programs[tokens]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

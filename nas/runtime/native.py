@@ -87,6 +87,8 @@ class NativeSession:
                 self._programs[key] = _kernels.Program(planned, self.isa, self.threads)
             except ValueError as error:
                 raise ModelFileError(f"{self.path}: {error}") from error
+            except MemoryError as error:
+                raise ModelFileError(f"{self.path}: its tensors need more memory than there is.") from error
         return self._programs[key]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

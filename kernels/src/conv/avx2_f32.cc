@@ -94,7 +94,7 @@ class ConvAvx2 final : public ConvF32 {
       _mm256_store_ps(kept, sums[r][0]);
       _mm256_store_ps(kept + 8, sums[r][1]);
       float* to = out + std::size_t(x + r) * s_.out_pixel;
-      for (int c = 0; c < left; ++c) to[c] = unary(code_, alpha_, beta_, kept[c]);
+      unary_row(code_, alpha_, beta_, kept, std::size_t(left), to);
     }
   }
 

@@ -170,7 +170,7 @@ class Framed : public ConvF32 {
       }
       for (std::size_t pixel = 0; after_.code != kNone && pixel < pixels; ++pixel) {
         float* to = output + pixel * s.out_pixel;
-        for (int c = 0; c < s.outputs; ++c) to[c] = unary(after_.code, after_.alpha, after_.beta, to[c]);
+        unary_row(after_.code, after_.alpha, after_.beta, to, std::size_t(s.outputs), to);
       }
     }
   }

@@ -128,7 +128,7 @@ StepPtr make_unary_u8(const OpView& view) {
       if (function != nullptr) {
         function(x, here, piece);
       } else {
-        for (std::int64_t i = 0; i < here; ++i) piece[i] = unary(int(code), alpha, beta, x[i]);
+        unary_row(int(code), alpha, beta, x, std::size_t(here), piece);
       }
       elementwise.quantize(piece, here, to, arena + out.offset + first);
     }
@@ -170,9 +170,7 @@ StepPtr make_unary_f32(const OpView& view) {
   const int parts = view.parts(double(in.elements) * kNsPerScalar);
   return shared_step("unary_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
     const Span here = elements_of(in, part);
-    const float* x = at<float>(arena, in);
-    float* y = at<float>(arena, out);
-    for (std::int64_t i = here.first; i < here.end; ++i) y[i] = unary(int(code), alpha, beta, x[i]);
+    unary_row(int(code), alpha, beta, at<float>(arena, in) + here.first, std::size_t(here.size()), at<float>(arena, out) + here.first);
   });
 }
 
