@@ -101,7 +101,9 @@ def against_default(
     from nas.measure.schedule import Route
 
     assert isinstance(route, Route)
-    default = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4
+    default = onnxruntime.InferenceSession(str(model), quiet, providers=["CPUExecutionProvider"])
     with floating(model) as version:
         session = runtimes[route.runtime].load(version(route.floats), threads=route.threads)
     given = random_inputs(session.inputs)
