@@ -19,6 +19,10 @@ from nas.measure.harness import Harness, Host, Run, Sample, reading
 from nas.protocols import Session
 
 
+# Before each block where several threads are timed; see Harness.rest_s.
+THREADS_REST_S = 0.06
+
+
 @dataclass(frozen=True)
 class Ratio:
     """How often one run fits into the other, over the blocks: median and quartiles."""
