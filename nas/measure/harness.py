@@ -106,8 +106,8 @@ class Harness:
         settings: how long and how carefully.
         host: clock, pause, stolen time, priorities.
         level: remembers the anchor's best between samples.
-        rest_s: slept before each block. Threads of ONNX Runtime that spin look for work for some 40 ms after a run, on the
-            processor that another runtime's threads would be timed on.
+        rest_s: slept before each block. Threads of ONNX Runtime that spin keep a processor busy for up to 35 ms after a
+            run (measured), on which another runtime's threads would be timed.
     """
 
     settings: TimingSettings
