@@ -13,6 +13,37 @@ namespace nas {
 // Queries per block: whole tiles of every gemm, and scores that stay in the cache.
 constexpr std::int64_t kQueryBlock = 24;
 
+// Queries that are computed at once in float: their sums fill the registers.
+constexpr std::int64_t kFloatQueries = 6;
+
+// Rows of whole vectors of 16 floats.
+constexpr std::int64_t whole_vectors(std::int64_t count) { return (count + 15) / 16 * 16; }
+
+// Attention of many queries in float.
+struct FloatScratch {
+  float* keys;    // panels of 16 keys: head_dim x 16
+  float* values;  // keys x whole vectors of head_dim
+  float* scores;  // block x whole vectors of keys
+  float* mixed;   // block x whole vectors of head_dim
+  std::size_t bytes;
+};
+
+inline FloatScratch divide_float_scratch(const AttentionArgs& args, void* memory) {
+  const std::int64_t keys = whole_vectors(args.keys) * args.head_dim;
+  const std::int64_t values = whole_vectors(args.head_dim) * args.keys;
+  const std::int64_t scores = whole_vectors(args.keys) * kFloatQueries;
+  const std::int64_t mixed = whole_vectors(args.head_dim) * kFloatQueries;
+  FloatScratch s = {};
+  if (memory != nullptr) {
+    s.keys = static_cast<float*>(memory);
+    s.values = s.keys + keys;
+    s.scores = s.values + values;
+    s.mixed = s.scores + scores;
+  }
+  s.bytes = std::size_t(keys + values + scores + mixed) * sizeof(float);
+  return s;
+}
+
 struct AttentionScratch {
   std::int8_t* rounded_kv;  // keys x head_dim
   std::uint8_t* packed_k;
