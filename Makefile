@@ -45,7 +45,7 @@ lock:
 	@scripts/lock.sh $(PYTHON)
 
 # Programs of C++ alone: the tests of the kernels for this machine and, to be run by QEMU, for ARM.
-KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc)
+KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc) src/execute/threads.cc
 CXX_aarch64 := aarch64-linux-gnu-g++
 kernels-test-x86_64:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-fno-exceptions" $(KERNEL_TESTS)

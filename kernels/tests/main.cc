@@ -7,6 +7,7 @@ void attention_tests();
 void bytes_tests();
 void conv_tests();
 void elementwise_tests();
+void execute_tests();
 void gemm_tests();
 void int4_tests();
 void norm_tests();
@@ -18,6 +19,7 @@ int main() {
   nas_test::conv_tests();
   nas_test::bytes_tests();
   nas_test::elementwise_tests();
+  nas_test::execute_tests();
   nas_test::int4_tests();
   nas_test::norm_tests();
   nas_test::real_tests();

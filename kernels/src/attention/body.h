@@ -110,17 +110,18 @@ void block_of_queries(const AttentionArgs& args, const nas::GemmKernel& gemm, co
 }
 
 void attention_in_bytes(const AttentionArgs& args, const nas::GemmKernel& gemm, const AttentionScratch& s) {
-  const std::int64_t group = args.heads / args.kv_heads;
+  const std::int64_t of_head = nas::units_of_head(args), of_kv = of_head * (args.heads / args.kv_heads);
   for (std::int64_t kv = 0; kv < args.kv_heads; ++kv) {
+    const std::int64_t begin = args.units.first > kv * of_kv ? args.units.first : kv * of_kv;
+    const std::int64_t end = args.units.end < (kv + 1) * of_kv ? args.units.end : (kv + 1) * of_kv;
+    if (begin >= end) continue;
     round_rows(args.k.data + kv * args.k.head, args.k.token, args.keys, args.head_dim, s.rounded_kv, s.k_scale);
     gemm.pack(s.rounded_kv, args.head_dim, 1, args.keys, args.head_dim, s.packed_k);
     round_columns(args.v.data + kv * args.v.head, args.v.token, args.keys, args.head_dim, s.rounded_kv, s.v_scale);
     gemm.pack(s.rounded_kv, 1, args.head_dim, args.head_dim, args.keys, s.packed_v);
-    for (std::int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-      for (std::int64_t first = 0; first < args.queries; first += nas::kQueryBlock) {
-        const std::int64_t left = args.queries - first;
-        block_of_queries(args, gemm, s, head, first, left < nas::kQueryBlock ? left : nas::kQueryBlock);
-      }
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      const std::int64_t first = unit % of_head * nas::kQueryBlock, left = args.queries - first;
+      block_of_queries(args, gemm, s, unit / of_head, first, left < nas::kQueryBlock ? left : nas::kQueryBlock);
     }
   }
 }
@@ -165,6 +166,8 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
     const std::int64_t kv = head / group;
     const float* v = args.v.data + kv * args.v.head;
     for (std::int64_t query = 0; query < args.queries; ++query) {
+      const std::int64_t unit = head * args.queries + query;
+      if (unit < args.units.first || unit >= args.units.end) continue;
       const std::int64_t seen = visible(args, query);
       dot_keys(args.q.data + head * args.q.head + query * args.q.token, args.k.data + kv * args.k.head, args.k.token,
                seen, args.head_dim, s.scores);
@@ -197,7 +200,7 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
 void attention_on(const AttentionArgs& args, nas::Level gemm_level) {
   const nas::GemmKernel& gemm = nas::gemm_kernel(gemm_level);
   const AttentionScratch s = nas::divide_scratch(args, gemm, args.scratch);
-  args.exact || args.queries < nas::kFewQueries ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
+  nas::in_floats(args) ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
 }
 
 }  // namespace

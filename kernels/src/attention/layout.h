@@ -13,6 +13,18 @@ namespace nas {
 // Queries per block: whole tiles of every gemm, and scores that stay in the cache.
 constexpr std::int64_t kQueryBlock = 24;
 
+// Internal linkage: included by files for one ISA each.
+namespace {
+
+[[maybe_unused]] inline bool in_floats(const AttentionArgs& args) { return args.exact || args.queries < kFewQueries; }
+
+// A unit is a block of queries of one head, or in float a query.
+[[maybe_unused]] inline std::int64_t units_of_head(const AttentionArgs& args) {
+  return in_floats(args) ? args.queries : (args.queries + kQueryBlock - 1) / kQueryBlock;
+}
+
+}  // namespace
+
 struct AttentionScratch {
   std::int8_t* rounded_kv;  // keys x head_dim
   std::uint8_t* packed_k;

@@ -28,10 +28,12 @@ StepPtr make_attention_f32(const OpView& view) {
   args.y.type = bytes ? Type::u8 : Type::f32;
   args.y.quantization = {bytes ? out_scale : 1.0F, std::int32_t(zero), false};
   const Level level = view.level;
-  return step_of(
-      std::string("attention_s8_") + level_name(attention_kernels(level).level),
-      [=](std::uint8_t* arena, std::uint8_t* scratch) {
+  const double macs = 2.0 * double(tokens * tokens) * double(heads * size);
+  return shared_step(
+      std::string("attention_s8_") + level_name(attention_kernels(level).level), view.parts(macs * kNsPerAttentionMac),
+      [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
         AttentionArgs now = args;
+        now.units = share(attention_units(args), part);
         const float* joint = at<float>(arena, in);
         now.q.data = joint;
         now.k.data = joint + heads * size;

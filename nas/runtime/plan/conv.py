@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nas.runtime.plan.arithmetic import F32, Bytes, Quant, quantize
 from nas.runtime.plan.planner import Node, Planner, floats_of, handles
-from nas.runtime.plan.program import UNARIES, Constant, Op, Tensor
+from nas.runtime.plan.program import UNARIES, Constant, Grouped, Op, Tensor
 from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, dequantized
 
 _LEAST, _MOST = -128, 127
@@ -173,9 +173,19 @@ def integer_product(
     multiplier = product if output is None else product / F32(output.scale)
     return planner.emit(
         *("conv_u8", node.name, [tensor], "f32" if output is None else "u8", physical),
-        constants=[Constant("s8", ordered), Constant("i32", folded), Constant("f32", multiplier.astype(F32))],
+        constants=[
+            Constant("s8", ordered, _grouped(weights, order)),
+            Constant("i32", folded),
+            Constant("f32", multiplier.astype(F32)),
+        ],
         ints=(*window, quant.zero, 0 if output is None else output.zero),
     )
+
+
+def _grouped(weights: Stored, order: tuple[int, ...]) -> Grouped | None:
+    """Return the weights in 4 bits where these axes are those in which a program's file keeps such."""
+    # Their 8-bit values lie in -128..112 and have no zero point, so that nothing was changed or doubled.
+    return weights.grouped if order in ((0, 2, 3, 1), (0, 1)) else None
 
 
 def _in_signed_bytes(
