@@ -7,6 +7,7 @@
 
 #include "nas/level.h"
 #include "nas/norm.h"
+#include "nas/part.h"
 
 namespace nas {
 
@@ -35,6 +36,9 @@ struct AttentionArgs {
   float scale = 1.0F;
   bool causal = false;
   bool exact = false;
+  // Of attention_units(), which together are the whole: those that are computed. Units of a head of keys and values are
+  // neighbours.
+  Span units = {0, INT64_MAX};
   Output y;  // element (t, h, d) at t * y.stride + h * head_dim + d
   void* scratch = nullptr;  // attention_scratch_bytes, aligned to 64 bytes
 };
@@ -45,6 +49,9 @@ struct AttentionKernels {
 };
 
 const AttentionKernels& attention_kernels(Level level);
+
+// What attention can be divided into.
+std::int64_t attention_units(const AttentionArgs& args);
 
 std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level);
 

@@ -110,17 +110,18 @@ void block_of_queries(const AttentionArgs& args, const nas::GemmKernel& gemm, co
 }
 
 void attention_in_bytes(const AttentionArgs& args, const nas::GemmKernel& gemm, const AttentionScratch& s) {
-  const std::int64_t group = args.heads / args.kv_heads;
+  const std::int64_t of_head = nas::units_of_head(args), of_kv = of_head * (args.heads / args.kv_heads);
   for (std::int64_t kv = 0; kv < args.kv_heads; ++kv) {
+    const std::int64_t begin = args.units.first > kv * of_kv ? args.units.first : kv * of_kv;
+    const std::int64_t end = args.units.end < (kv + 1) * of_kv ? args.units.end : (kv + 1) * of_kv;
+    if (begin >= end) continue;
     round_rows(args.k.data + kv * args.k.head, args.k.token, args.keys, args.head_dim, s.rounded_kv, s.k_scale);
     gemm.pack(s.rounded_kv, args.head_dim, 1, args.keys, args.head_dim, s.packed_k);
     round_columns(args.v.data + kv * args.v.head, args.v.token, args.keys, args.head_dim, s.rounded_kv, s.v_scale);
     gemm.pack(s.rounded_kv, 1, args.head_dim, args.head_dim, args.keys, s.packed_v);
-    for (std::int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-      for (std::int64_t first = 0; first < args.queries; first += nas::kQueryBlock) {
-        const std::int64_t left = args.queries - first;
-        block_of_queries(args, gemm, s, head, first, left < nas::kQueryBlock ? left : nas::kQueryBlock);
-      }
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      const std::int64_t first = unit % of_head * nas::kQueryBlock, left = args.queries - first;
+      block_of_queries(args, gemm, s, unit / of_head, first, left < nas::kQueryBlock ? left : nas::kQueryBlock);
     }
   }
 }
@@ -165,6 +166,8 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
     const std::int64_t kv = head / group;
     const float* v = args.v.data + kv * args.v.head;
     for (std::int64_t query = 0; query < args.queries; ++query) {
+      const std::int64_t unit = head * args.queries + query;
+      if (unit < args.units.first || unit >= args.units.end) continue;
       const std::int64_t seen = visible(args, query);
       dot_keys(args.q.data + head * args.q.head + query * args.q.token, args.k.data + kv * args.k.head, args.k.token,
                seen, args.head_dim, s.scores);
@@ -220,52 +223,52 @@ void pack_values(const AttentionArgs& args, std::int64_t kv, float* rows) {
 // A register of floats, and how wide a block of sums is. Each sum runs over one index in order, so that neither changes a
 // bit.
 #if defined(__AVX512F__)
-using Part = __m512;
+using Piece = __m512;
 constexpr int kWide = 2;  // vectors of 16 per query
-inline Part part_from(const float* p) { return _mm512_loadu_ps(p); }
-inline Part part_of(float value) { return _mm512_set1_ps(value); }
-inline Part fused_part(Part a, Part b, Part c) { return _mm512_fmadd_ps(a, b, c); }
+inline Piece piece_from(const float* p) { return _mm512_loadu_ps(p); }
+inline Piece piece_of(float value) { return _mm512_set1_ps(value); }
+inline Piece fused_piece(Piece a, Piece b, Piece c) { return _mm512_fmadd_ps(a, b, c); }
 #elif defined(__FMA__)
-using Part = __m256;
+using Piece = __m256;
 constexpr int kWide = 1;
-inline Part part_from(const float* p) { return _mm256_loadu_ps(p); }
-inline Part part_of(float value) { return _mm256_set1_ps(value); }
-inline Part fused_part(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
+inline Piece piece_from(const float* p) { return _mm256_loadu_ps(p); }
+inline Piece piece_of(float value) { return _mm256_set1_ps(value); }
+inline Piece fused_piece(Piece a, Piece b, Piece c) { return _mm256_fmadd_ps(a, b, c); }
 #elif defined(__aarch64__)
-using Part = float32x4_t;
+using Piece = float32x4_t;
 constexpr int kWide = 1;
-inline Part part_from(const float* p) { return vld1q_f32(p); }
-inline Part part_of(float value) { return vdupq_n_f32(value); }
-inline Part fused_part(Part a, Part b, Part c) { return vfmaq_f32(c, a, b); }
+inline Piece piece_from(const float* p) { return vld1q_f32(p); }
+inline Piece piece_of(float value) { return vdupq_n_f32(value); }
+inline Piece fused_piece(Piece a, Piece b, Piece c) { return vfmaq_f32(c, a, b); }
 #else
-using Part = float;
+using Piece = float;
 constexpr int kWide = 1;
-inline Part part_from(const float* p) { return *p; }
-inline Part part_of(float value) { return value; }
-inline Part fused_part(Part a, Part b, Part c) { return std::fma(a, b, c); }
+inline Piece piece_from(const float* p) { return *p; }
+inline Piece piece_of(float value) { return value; }
+inline Piece fused_piece(Piece a, Piece b, Piece c) { return std::fma(a, b, c); }
 #endif
-constexpr std::int64_t kPartLanes = sizeof(Part) / sizeof(float), kParts = kLanes / kPartLanes;
+constexpr std::int64_t kPieceLanes = sizeof(Piece) / sizeof(float), kPieces = kLanes / kPieceLanes;
 
 // out[q][i] = sum over j of factors[q][j] * rows[j][i] for kFloatQueries rows of factors and `Vectors` times 16 columns,
 // which begin `apart` floats from each other.
 template <int Vectors>
 inline void block_of_sums(const float* const* factors, const float* rows, std::int64_t stride, std::int64_t apart,
                           std::int64_t count, float* out, std::int64_t out_stride) {
-  Part sums[kFloatQueries][Vectors][kParts];
+  Piece sums[kFloatQueries][Vectors][kPieces];
   for (auto& query : sums) {
     for (auto& row : query) {
-      for (Part& sum : row) sum = part_of(0.0F);
+      for (Piece& sum : row) sum = piece_of(0.0F);
     }
   }
   for (std::int64_t j = 0; j < count; ++j, rows += stride) {
-    Part row[Vectors][kParts];
+    Piece row[Vectors][kPieces];
     for (int v = 0; v < Vectors; ++v) {
-      for (std::int64_t i = 0; i < kParts; ++i) row[v][i] = part_from(rows + v * apart + i * kPartLanes);
+      for (std::int64_t i = 0; i < kPieces; ++i) row[v][i] = piece_from(rows + v * apart + i * kPieceLanes);
     }
     for (std::int64_t q = 0; q < kFloatQueries; ++q) {
-      const Part factor = part_of(factors[q][j]);
+      const Piece factor = piece_of(factors[q][j]);
       for (int v = 0; v < Vectors; ++v) {
-        for (std::int64_t i = 0; i < kParts; ++i) sums[q][v][i] = fused_part(factor, row[v][i], sums[q][v][i]);
+        for (std::int64_t i = 0; i < kPieces; ++i) sums[q][v][i] = fused_piece(factor, row[v][i], sums[q][v][i]);
       }
     }
   }
@@ -328,27 +331,28 @@ void float_block(const AttentionArgs& args, const FloatScratch& s, std::int64_t 
 void attention_in_float_blocks(const AttentionArgs& args) {
   const FloatScratch s = nas::divide_float_scratch(args, args.scratch);
   const Writer write(args.y);
-  const std::int64_t group = args.heads / args.kv_heads;
+  const std::int64_t of_head = nas::units_of_head(args), of_kv = of_head * (args.heads / args.kv_heads);
   for (std::int64_t kv = 0; kv < args.kv_heads; ++kv) {
+    const std::int64_t begin = args.units.first > kv * of_kv ? args.units.first : kv * of_kv;
+    const std::int64_t end = args.units.end < (kv + 1) * of_kv ? args.units.end : (kv + 1) * of_kv;
+    if (begin >= end) continue;
     pack_keys(args, kv, s.keys);
     pack_values(args, kv, s.values);
-    for (std::int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-      for (std::int64_t first = 0; first < args.queries; first += kFloatQueries) {
-        const std::int64_t left = args.queries - first;
-        float_block(args, s, head, first, left < kFloatQueries ? left : kFloatQueries, write);
-      }
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      const std::int64_t first = unit % of_head * kFloatQueries, left = args.queries - first;
+      float_block(args, s, unit / of_head, first, left < kFloatQueries ? left : kFloatQueries, write);
     }
   }
 }
 
 void attention_on(const AttentionArgs& args, nas::Level gemm_level) {
-  if (args.exact && args.queries >= nas::kFewQueries) {
+  if (args.exact && !nas::one_by_one(args)) {
     attention_in_float_blocks(args);
     return;
   }
   const nas::GemmKernel& gemm = nas::gemm_kernel(gemm_level);
   const AttentionScratch s = nas::divide_scratch(args, gemm, args.scratch);
-  args.queries < nas::kFewQueries ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
+  nas::one_by_one(args) ? attention_in_floats(args, s) : attention_in_bytes(args, gemm, s);
 }
 
 }  // namespace

@@ -44,6 +44,19 @@ inline FloatScratch divide_float_scratch(const AttentionArgs& args, void* memory
   return s;
 }
 
+// Internal linkage: included by files for one ISA each.
+namespace {
+
+[[maybe_unused]] inline bool one_by_one(const AttentionArgs& args) { return args.queries < kFewQueries; }
+
+// A unit is a block of queries of one head, or a query where there are few.
+[[maybe_unused]] inline std::int64_t units_of_head(const AttentionArgs& args) {
+  const std::int64_t block = one_by_one(args) ? 1 : args.exact ? kFloatQueries : kQueryBlock;
+  return (args.queries + block - 1) / block;
+}
+
+}  // namespace
+
 struct AttentionScratch {
   std::int8_t* rounded_kv;  // keys x head_dim
   std::uint8_t* packed_k;

@@ -31,10 +31,13 @@ StepPtr make_attention_f32(const OpView& view) {
   args.y.quantization = {bytes ? out_scale : 1.0F, std::int32_t(zero), false};
   const Level level = view.level;
   const bool floats = args.exact || tokens < kFewQueries;
-  return step_of(
+  const double macs = 2.0 * double(tokens * tokens) * double(heads * size);
+  return shared_step(
       std::string(floats ? "attention_f32_" : "attention_s8_") + level_name(attention_kernels(level).level),
-      [=](std::uint8_t* arena, std::uint8_t* scratch) {
+      view.parts(macs * (floats ? kNsPerFloatAttentionMac : kNsPerAttentionMac)),
+      [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
         AttentionArgs now = args;
+        now.units = share(attention_units(args), part);
         const float* joint = at<float>(arena, in);
         now.q.data = joint;
         now.k.data = joint + heads * size;

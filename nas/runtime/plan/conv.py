@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,7 +227,7 @@ def lower_product(planner: Planner, node: Node) -> None:
     if not given or given[-1] != depth or (node.op_type == "Gemm" and len(given) != 2):
         raise planner.refused(node, f"inputs of shape {given} do not fit weights {weights.array.shape}")
     shape = (*given[:-1], outputs)
-    rows = int(np.prod(given[:-1]))
+    rows = prod(given[:-1])
     physical, window = (1, rows, 1, outputs), (1, 1, 1, 1, 0, 0, 0, 0, 1)
     if weights.scale is not None and isinstance(source, Curve) and source.exact:
         quantizer = planner.quantize_behind(node.outputs[0])

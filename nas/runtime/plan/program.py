@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +24,8 @@ MAGIC = b"NASPLAN1"
 HEAD = "<Q5IQQ"
 ALIGNMENT = 64
 MOST_AXES = 6
+# Of one tensor; all together may not have more either.
+MOST_BYTES = 2**32
 
 # Numbers are part of the file format, shared with kernels/include/nas/program.h; a new one takes the next free number.
 # Number 6 is read as s8, see Grouped.
@@ -84,7 +87,7 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes of its elements."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(_NUMPY[self.dtype]).itemsize
+        return prod(self.shape) * np.dtype(_NUMPY[self.dtype]).itemsize
 
     @property
     def owner(self) -> Tensor:
@@ -161,6 +164,22 @@ class Program:
     outputs: list[Tensor] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Refuse what the binary form cannot hold.
+
+        Raises:
+            ValueError: too large a tensor, too many axes, or a parameter that is no 64-bit integer or 32-bit float.
+        """
+        for tensor in self.inputs:
+            _check_tensor("an input", tensor)
+        for op in self.ops:
+            for tensor in (*op.inputs, *op.outputs):
+                _check_tensor(f"node '{op.name}'", tensor)
+            try:
+                struct.pack(f"<{len(op.ints)}q{len(op.floats)}f", *op.ints, *op.floats)
+            except (struct.error, OverflowError) as error:
+                raise ValueError(f"node '{op.name}' has parameters {(*op.ints, *op.floats)}: {error}") from error
+
     def place(self) -> int:
         """Give every tensor its offset by liveness, largest first into the lowest gap, and return the arena's bytes."""
         spans = self._lifetimes()
@@ -226,6 +245,15 @@ class Program:
             first, _ = spans.get(tensor.owner, (-1, -1))
             spans[tensor.owner] = (first, len(self.ops))
         return spans
+
+
+def _check_tensor(whose: str, tensor: Tensor) -> None:
+    fits = tensor.owner.nbytes <= MOST_BYTES and len(tensor.shape) <= MOST_AXES and min(tensor.shape, default=1) > 0
+    if not fits:
+        raise ValueError(
+            f"{whose} has a tensor of shape {tensor.shape}; expected at most {MOST_AXES} axes, no size of 0 and "
+            f"at most {MOST_BYTES} bytes"
+        )
 
 
 def _unique(items: Sequence[_Item]) -> list[_Item]:
