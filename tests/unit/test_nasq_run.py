@@ -167,7 +167,13 @@ def test_wrong_files_and_words_are_errors(runner: tuple[Path, Run], planned: Pat
         assert (ran.returncode, ran.stdout) == (1, "")
         assert ran.stderr.startswith("nasq-run: ")
         assert said in ran.stderr
-    for words in ((), (program, "--blocks"), (program, "--blocks", "-1"), (program, "--runs", "0"), (program, "--what")):
+    for words in (
+        (),
+        (program, "--blocks"),
+        (program, "--blocks", "-1"),
+        (program, "--runs", "0"),
+        (program, "--what"),
+    ):
         ran = run(*words)
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr.startswith("usage: nasq-run MODEL.nasq")
