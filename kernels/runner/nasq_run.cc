@@ -243,19 +243,11 @@ std::string operators_json(nas::Program& program, const Inputs& inputs) {
   return json + "]";
 }
 
-std::string times_json(const std::vector<double>& blocks) {
-  const auto share = [&](const char* name, double of) {
-    return std::string(", \"") + name + "\": " + runner::decimal(percentile(blocks, of) * 1e3, 6);
-  };
-  return ", \"blocks\": " + runner::whole(blocks.size()) + ", \"runs_per_block\": " + runner::whole(kRunsPerBlock) +
-         share("p10_ms", 0.1) + share("q25_ms", 0.25) + share("median_ms", 0.5) + share("q75_ms", 0.75);
-}
-
 std::string turns_json(const std::vector<std::vector<std::vector<double>>>& seconds, double started) {
   std::string json = ", \"started_s\": " + runner::decimal(started, 6) +
-                     ", \"elapsed_s\": " + runner::decimal(runner::now_s() - started, 6) + ", \"turns_us\": [";
+                     ", \"elapsed_s\": " + runner::decimal(runner::now_s() - started, 6) + ", \"turns_us\": ";
   for (std::size_t model = 0; model < seconds.size(); ++model) {
-    json += model == 0 ? "[" : ", [";
+    json += model == 0 ? "[[" : ", [";
     for (std::size_t block = 0; block < seconds[model].size(); ++block) {
       json += block == 0 ? "[" : ", [";
       const std::vector<double>& runs = seconds[model][block];
@@ -266,6 +258,16 @@ std::string turns_json(const std::vector<std::vector<std::vector<double>>>& seco
   }
   return json + "]";
 }
+
+std::string times_json(const std::vector<double>& blocks) {
+  const auto share = [&](const char* name, double of) {
+    return std::string(", \"") + name + "\": " + runner::decimal(percentile(blocks, of) * 1e3, 6);
+  };
+  return ", \"blocks\": " + runner::whole(blocks.size()) + ", \"runs_per_block\": " + runner::whole(kRunsPerBlock) +
+         share("p10_ms", 0.1) + share("q25_ms", 0.25) + share("median_ms", 0.5) + share("q75_ms", 0.75);
+}
+
+std::string truth(bool value) { return value ? "true" : "false"; }
 
 int fail(const std::string& what) {
   runner::print_error("nasq-run: " + what + "\n");
@@ -323,9 +325,7 @@ int main(int count, char** words) {
   } else if (options.blocks > 0) {
     json += times_json(time_blocks(program, *models[0].inputs, options, &bursts));
   }
-  if (options.blocks > 0) {
-    json += std::string(", \"pinned\": ") + (pinned ? "true" : "false") + ", \"realtime\": " + (bursts ? "true" : "false");
-  }
+  if (options.blocks > 0) json += ", \"pinned\": " + truth(pinned) + ", \"realtime\": " + truth(bursts);
   if (options.operators) json += operators_json(program, *models[0].inputs);
   runner::print(json + "}\n");
   return 0;

@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from nas import _kernels
+from nas.measure.child import death
 from nas.runtime.inputs import random_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.program_file import write_program
@@ -159,6 +160,7 @@ def test_wrong_files_and_words_are_errors(runner: tuple[Path, Run], planned: Pat
     (tmp_path / "short.bin").write_bytes(b"1234567")
     for words, said in (
         ((program, "--input", tmp_path / "short.bin"), "must hold 972 bytes"),
+        ((program, program.with_name("none.nasq")), "none.nasq"),
         ((program, "--output", tmp_path / "none" / "out.bin"), "cannot write"),
         ((program.with_name("none.nasq"),), "cannot be read"),
         ((planned,), "was refused: it does not start as a planned model does"),
@@ -167,13 +169,7 @@ def test_wrong_files_and_words_are_errors(runner: tuple[Path, Run], planned: Pat
         assert (ran.returncode, ran.stdout) == (1, "")
         assert ran.stderr.startswith("nasq-run: ")
         assert said in ran.stderr
-    for words in (
-        (),
-        (program, "--blocks"),
-        (program, "--blocks", "-1"),
-        (program, "--runs", "0"),
-        (program, "--what"),
-    ):
+    for words in ((), (program, "--blocks"), (program, "--blocks", "-1"), (program, "--runs", "0"), (program, "-x")):
         ran = run(*words)
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr.startswith("usage: nasq-run MODEL.nasq")
@@ -194,6 +190,7 @@ def test_too_little_memory_is_an_error(planned: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "nasq-run: this model needs more memory than there is\n"
+    assert death(ran.returncode, "nasq-run", ran.stderr).kind == "memory"
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

@@ -1,9 +1,10 @@
 // What work takes on one thread, in nanoseconds, to decide which steps are worth sharing.
 //
 // Both these figures and the thresholds in nas/program.h were measured on a core with AVX512-VNNI: fifteen networks ran on one
-// thread and, with eight thresholds, on two, in turns, under real-time priority. From 400 ns on all gained or stayed as
-// they were; lower ones slow networks of 12 us down, higher ones lose up to a quarter on those of 30 us, since a
-// step that is not shared fetches half of its input from the other core's cache. Other processors need longer for the same
+// thread and, with eight thresholds, on two whose cores were near each other, in turns, under real-time priority. From 400 ns
+// on all gained or stayed as they were; lower ones slow networks of 12 us down, higher ones lose up to a quarter on those
+// of 30 us, since a step that is not shared fetches half of its input from the other core's cache. Where cores are far
+// apart no threshold helps small networks; see trial.h. Other processors need longer for the same
 // work and about as long to hand it over, so what is worth sharing here is worth sharing there.
 #pragma once
 
