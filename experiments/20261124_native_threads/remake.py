@@ -25,6 +25,7 @@ from bench_kernels import models
 from report import table, write_between
 
 from nas.device import local_fingerprint
+from nas.measure.versus import THREADS_REST_S
 from nas.runtime.inputs import random_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
@@ -127,7 +128,7 @@ def block(run: Run) -> float:
             if time.perf_counter() - start > LONGEST_S:
                 break
         took = time.perf_counter() - start
-    time.sleep(0.01 + took / 4)
+    time.sleep(THREADS_REST_S + took / 4)
     return float(np.median(times))
 
 

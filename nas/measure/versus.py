@@ -18,6 +18,9 @@ from nas.measure import host as machine
 from nas.measure.harness import Harness, Host, Run, Sample, reading
 from nas.protocols import Session
 
+# Before each block where several threads are timed; see Harness.rest_s.
+THREADS_REST_S = 0.06
+
 
 @dataclass(frozen=True)
 class Ratio:
