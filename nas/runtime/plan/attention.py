@@ -15,9 +15,8 @@ from nas.runtime.plan.values import Cached, Real, Shape, Stored
 _BY_HEAD = (0, 2, 1, 3)
 _TURNED = (0, 1, 3, 2)
 TargetShape = Callable[[Planner, Node, Shape], Shape]
-# Up to this head size, and among so few tokens, networks with scores in float take 0.95 to 1.25 of the time of those
-# with scores in 8 bits, and trained int8 networks then say what they say in ONNX Runtime
-# (experiments/20261124_native_top1).
+# Up to this head size, and among so few tokens, networks with scores in float take 0.94 to 1.25 of the time of those
+# with scores in 8 bits, and trained ones then say what they say in ONNX Runtime (experiments/20261124_native_top1).
 _NARROW_HEAD, _FEW_TOKENS = 32, 64
 # A score this much smaller than the others has no weight left.
 _MASKED = -1e3
