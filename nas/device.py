@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,8 @@ class SshLink:
     Args:
         host: as the user's ssh knows it, such as ``pi@raspberrypi.local`` or a name of their ssh config.
         python: interpreter on the board that imports onnxruntime; a path is absolute or starts in the login folder.
+        runner: ``python``, or ``nasq-run`` for a board that has none: that program and planned models are sent.
+        program: file of ``nasq-run`` for the board's processor; None takes the one that was built here.
         config_file: ssh config in place of the user's own, or None.
         connect_timeout_s: a board that has not answered by then is out of reach.
         tries: sessions that are begun for one measurement before a cut link is a reason to stop.
@@ -85,6 +87,8 @@ class SshLink:
     connect_timeout_s: float = 15.0
     tries: int = 3
     pause_s: float = 1.0
+    runner: str = "python"
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,18 @@ class Emulation:
     """A 64-bit Arm Linux under QEMU's user mode, for function only.
 
     Args:
-        root: folder that holds the Arm file system, as ``scripts/arm64_root.sh`` makes it.
+        root: folder that holds the Arm file system, as ``scripts/arm64_root.sh`` makes it; ``nasq-run`` needs none.
         cpu: model that QEMU pretends to be, the one that the root's ``proc/cpuinfo`` describes.
         emulator: command of QEMU.
+        runner: ``python`` in that file system, or ``nasq-run`` alone.
+        program: as in ``SshLink``.
     """
 
     root: str
     cpu: str = "neoverse-n1"
     emulator: str = "qemu-aarch64"
+    runner: str = "python"
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,23 +212,44 @@ def local_fingerprint(cpuinfo: Path = Path("/proc/cpuinfo"), sysfs: Path = Path(
         cpuinfo: file in the format of ``/proc/cpuinfo``.
         sysfs: root of the sys file system.
     """
-    fields = _cpuinfo_fields(cpuinfo)
-    flags = set(f"{fields.get('flags', '')} {fields.get('Features', '')}".split())
     governor = sysfs / "devices/system/cpu/cpu0/cpufreq/scaling_governor"
-    return Fingerprint(
-        cpu=fields.get("model name") or fields.get("Hardware") or platform.processor() or "unknown",
+    return read_fingerprint(
+        cpuinfo.read_text() if cpuinfo.is_file() else "",
         isa=platform.machine(),
-        features=tuple(flag for flag in _ISA_FLAGS if flag in flags),
+        processor=platform.processor,  # starts a program where nothing else names the processor
         cores=os.cpu_count() or 1,
-        governor=governor.read_text().strip() if governor.is_file() else "none",
+        governor=governor.read_text().strip() if governor.is_file() else "",
         kernel=platform.release(),
     )
 
 
-def _cpuinfo_fields(path: Path) -> Mapping[str, str]:
-    if not path.is_file():
-        return {}
-    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+def read_fingerprint(
+    cpuinfo: str, isa: str, processor: Callable[[], str], cores: int, governor: str, kernel: str
+) -> Fingerprint:
+    """Return the fingerprint of the machine that said all this.
+
+    Args:
+        cpuinfo: content of its ``/proc/cpuinfo``.
+        isa: machine, as ``uname -m`` says.
+        processor: returns what ``uname -p`` says; empty where it says nothing.
+        cores: logical processors.
+        governor: frequency governor; empty where there is none.
+        kernel: as ``uname -r`` says.
+    """
+    fields = _cpuinfo_fields(cpuinfo)
+    flags = set(f"{fields.get('flags', '')} {fields.get('Features', '')}".split())
+    return Fingerprint(
+        cpu=fields.get("model name") or fields.get("Hardware") or processor() or "unknown",
+        isa=isa,
+        features=tuple(flag for flag in _ISA_FLAGS if flag in flags),
+        cores=cores,
+        governor=governor or "none",
+        kernel=kernel,
+    )
+
+
+def _cpuinfo_fields(text: str) -> Mapping[str, str]:
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields: dict[str, str] = {}
     for key, value in pairs:
         fields.setdefault(key.strip(), value.strip())

@@ -162,6 +162,8 @@ def _compose(request: Request) -> tuple[DictConfig, dict[str, str | None]]:
         try:
             composed = _split(_run_compose(request, lines))
             more = several.out_of_reach(composed[0])
+            if "runtime" in schema.groups(request.verb):
+                more += several.implied_runtime(*composed, overrides)
             return _split(_run_compose(request, [*lines, *more])) if more else composed
         except _COMPLAINTS as error:
             offered = schema.groups(request.verb)

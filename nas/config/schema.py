@@ -178,6 +178,7 @@ class SearchConfig:
     seeds: int | None = _key(None, "of a replay: how many, from seed on", least=1)
     study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
     resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
+    start_from: str | None = _key(None, "name or folder of a study whose front is evaluated first, with these settings")
     folder: str = _key("runs", _FOLDER_HELP)
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)
@@ -273,6 +274,14 @@ class FitDataConfig:
     resolutions: list[int] = _key([8, 12, 16, 24, 32], "sides of the pictures, pixels")
     channels: list[int] = _key([1, 3], "colour channels, each drawn alike")
     classes: int = _key(10, "classes", least=2)
+    tasks: list[str] = _key(
+        ["image_classification", "language_model"],
+        "what the networks are for; a space is timed at those that it serves",
+        choices=("image_classification", "text_classification", "language_model"),
+    )
+    lengths: list[int] = _key([16, 24, 32], "tokens of the texts")
+    contexts: list[int] = _key([64, 128, 256], "tokens that a language model can look back on")
+    vocabulary: int = _key(2048, "tokens that texts are made of", least=2)
 
 
 @dataclass

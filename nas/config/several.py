@@ -74,6 +74,16 @@ def out_of_reach(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def implied_runtime(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], overrides: Sequence[Override]
+) -> list[str]:
+    """Return the override that takes the native runtime where a board runs nothing else and none was named."""
+    nodes = [config.get("device") or {}, *(config.get("devices") or {}).values()]
+    bare = any(node.get("runner") == "nasq-run" for node in nodes)
+    named = any(override.key_or_group.split(".")[0] == "runtime" for override in overrides)
+    return ["runtime=native"] if bare and not named and choices.get("runtime") == "onnxruntime" else []
+
+
 def filled(config: dict[str, Any]) -> dict[str, Any]:
     """Return a resolved config whose ``device`` and ``cost`` are those of the first of several devices.
 

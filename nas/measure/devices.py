@@ -21,6 +21,7 @@ from nas.device import (
 )
 from nas.errors import ConfigError, unknown_name
 from nas.measure.peaks import linked_peaks, local_peaks
+from nas.measure.programs import BARE, RUNNERS, check_runner
 from nas.measure.replay import recorded_fingerprint
 from nas.measure.settings import TimingSettings
 from nas.measure.ssh import SshMeter, ask_once
@@ -57,6 +58,8 @@ def make_device(
     cache: str | None = None,
     host: str | None = None,
     python: str = "python3",
+    runner: str = "python",
+    program: str | None = None,
     ssh_config: str | None = None,
     connect_timeout_s: float = 15.0,
     tries: int = 3,
@@ -83,6 +86,9 @@ def make_device(
         cache: file that keeps measured peaks; None takes one in the user's cache folder.
         host: ssh: as in ``ssh HOST``.
         python: ssh: interpreter on the board that imports onnxruntime.
+        runner: ssh, emulated: ``python``, or ``nasq-run`` for a board without it: that program and planned models are
+            sent, and the runtime is ``native``.
+        program: ssh, emulated: file of nasq-run for the board's processor; None takes the one that was built here.
         ssh_config: ssh: config file in place of the user's own.
         connect_timeout_s: ssh: a board that has not answered by then is out of reach.
         tries: ssh: sessions begun for one measurement.
@@ -100,7 +106,8 @@ def make_device(
     """
     if transport not in TRANSPORTS:
         raise unknown_name("transport", transport, TRANSPORTS)
-    for setting, value in (("host", host), ("ssh_config", ssh_config), ("root", root), ("recording", recording)):
+    own = {"host": host, "ssh_config": ssh_config, "root": root, "recording": recording}
+    for setting, value in own.items():
         if value is not None and transport != _ONLY[setting]:
             raise ConfigError(
                 f"device '{name}': {setting}={value} with transport={transport}; expected transport={_ONLY[setting]}"
@@ -110,12 +117,19 @@ def make_device(
             f"device '{name}' has transport={transport}, so its peaks cannot be measured from here; expected numbers. "
             "Take them from its data sheet."
         )
+    check_runner(runner, program)
+    if transport not in ("ssh", "emulated") and runner != RUNNERS[0]:
+        raise ConfigError(
+            f"device '{name}': runner={runner} with transport={transport}; expected transport=ssh or emulated"
+        )
     if transport == "ssh":
-        machine = _behind_ssh(name, host, SshLink(host or "", python, ssh_config, connect_timeout_s, tries, pause_s))
+        link = SshLink(host or "", python, ssh_config, connect_timeout_s, tries, pause_s, runner, program)
+        machine = _behind_ssh(name, host, link)
     elif transport == "replay":
         machine = _recorded(name, recording)
     elif transport == "emulated":
-        machine = _Machine(Emulation(_needed(name, "root", root)), None)
+        folder = root or "" if runner == BARE else _needed(name, "root", root)
+        machine = _Machine(Emulation(folder, runner=runner, program=program), None)
     else:
         machine = _Machine(None, local_fingerprint() if transport == "local" else None)
     known = machine.fingerprint
@@ -174,6 +188,18 @@ def _check_threads(name: str, threads: int, cores: int, affinity: Sequence[int],
             )
 
 
+def _linked_peaks(device: Device, fingerprint: Fingerprint, cache: Path | None) -> Peaks:
+    if isinstance(device.reach, SshLink) and device.reach.runner == BARE:
+        from nas.measure.bare_meter import BareMeter
+        from nas.runtime.native import NativeRuntime
+
+        return linked_peaks(
+            BareMeter(device, NativeRuntime(), TimingSettings()).compare, fingerprint, cache, native=True
+        )
+    meter = SshMeter(device, cast(Runtime, OnnxRuntime()), TimingSettings())
+    return linked_peaks(meter.compare, fingerprint, cache)
+
+
 def _peaks(device: Device, peaks: Mapping[str, Any] | str | None, cache: Path | None) -> Peaks | None:
     name = device.name
     if peaks is None:
@@ -184,8 +210,7 @@ def _peaks(device: Device, peaks: Mapping[str, Any] | str | None, cache: Path | 
         if device.transport == "local":
             return local_peaks(cache)
         assert device.fingerprint is not None
-        meter = SshMeter(replace(device, energy_source=None, threads=1), cast(Runtime, OnnxRuntime()), TimingSettings())
-        return linked_peaks(meter.compare, device.fingerprint, cache)
+        return _linked_peaks(replace(device, energy_source=None, threads=1), device.fingerprint, cache)
     try:
         made = Peaks(**{str(key): value for key, value in peaks.items()})
     except TypeError as error:

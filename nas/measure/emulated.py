@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from nas.device import Device, Emulation, Fingerprint
 from nas.errors import MeasurementError
 from nas.measure.archive import start_arguments
+from nas.measure.child import death
 from nas.measure.link import LinkedRunner
+from nas.measure.programs import BARE, find_program, planned, split_outputs
 from nas.protocols import Runtime
 
 # QEMU translates the interpreter, numpy and the runtime while they start.
@@ -28,8 +31,8 @@ class EmulatedDevice:
     """Runs model files on an emulated processor.
 
     Args:
-        device: with transport ``emulated``.
-        runtime: that the root holds for its processor.
+        device: with transport ``emulated``; its runner is Python in the root, or ``nasq-run`` alone.
+        runtime: that the root holds for its processor; the native one for ``nasq-run``.
 
     Raises:
         MeasurementError: the emulator or the root is not there.
@@ -42,7 +45,13 @@ class EmulatedDevice:
         self._root = Path(self._reach.root).expanduser().resolve()
         if shutil.which(self._reach.emulator) is None:
             raise MeasurementError(f"'{self._reach.emulator}' is not installed; on Debian: apt-get install qemu-user")
-        if not self._python.exists():
+        if self._reach.runner == BARE:
+            if runtime.name != "native":
+                raise MeasurementError(
+                    f"runner={BARE} runs native programs, not '{runtime.name}'; choose runtime=native"
+                )
+            self._program = find_program(device.isa, self._reach.program)
+        elif not self._python.exists():
             raise MeasurementError(f"{self._root} holds no {self._python.name}; make it with scripts/arm64_root.sh")
 
     @property
@@ -66,16 +75,18 @@ class EmulatedDevice:
         """
         raise self._refusal()
 
-    def outputs(self, model: Path, inputs: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], Fingerprint]:
-        """Return what a model computes there, and which machine the runner believes itself on.
+    def outputs(self, model: Path, inputs: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], Fingerprint | None]:
+        """Return what a model computes there, and which machine the runner believes itself on; nasq-run has no belief.
 
         Args:
             model: file whose weights are inside.
-            inputs: by name.
+            inputs: by name, in the order of the file.
 
         Raises:
             CandidateError, ModelFileError, MeasurementError: as a runner reports them.
         """
+        if self._reach.runner == BARE:
+            return self._program_outputs(model, list(inputs.values())), None
         kind = type(self._runtime)
         with LinkedRunner(self._command(), f"the emulated {self._reach.cpu}", _START_S) as runner:
             runner.request(
@@ -95,6 +106,19 @@ class EmulatedDevice:
                     sent[name] = runner.place(file)
             reply = runner.request("infer", _REQUEST_S, model=runner.place(model), inputs=sent)
         return [_array(output) for output in reply["outputs"]], runner.fingerprint
+
+    def _program_outputs(self, model: Path, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        plan = planned(model, {})
+        with tempfile.TemporaryDirectory(prefix="hwnas-emulated-") as name:
+            folder = Path(name)
+            (folder / "model.nasq").write_bytes(plan)
+            (folder / "inputs").write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
+            files = ["model.nasq", "--input", "inputs", "--output", "outputs", "--blocks", "0"]
+            command = [self._reach.emulator, "-cpu", self._reach.cpu, str(self._program.resolve()), *files]
+            ran = subprocess.run(command, cwd=folder, capture_output=True, timeout=_REQUEST_S, check=False)
+            if ran.returncode:
+                raise death(ran.returncode, "nasq-run", ran.stderr[-2000:].decode(errors="replace").strip())
+            return split_outputs(plan, (folder / "outputs").read_bytes())
 
     @property
     def _python(self) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.device import Device
+from nas.device import Device, SshLink
 from nas.measure.emulated import EmulatedDevice
 from nas.measure.local import LocalMeter
+from nas.measure.programs import BARE
 from nas.measure.replay import Meter, Recorder, ReplayMeter
 from nas.measure.settings import TimingSettings
 from nas.measure.ssh import SshMeter
@@ -32,6 +33,10 @@ def make_meter(
 def _of_transport(
     device: Device, runtime: Runtime, timing: TimingSettings, gate: DeviceGate | None, energy: str | None
 ) -> Meter:
+    if isinstance(device.reach, SshLink) and device.reach.runner == BARE:
+        from nas.measure.bare_meter import BareMeter  # the compiled kernels, which other boards do without
+
+        return BareMeter(device, runtime, timing, energy)
     if device.transport == "ssh":
         return SshMeter(device, runtime, timing, gate, energy)
     if device.transport == "replay":

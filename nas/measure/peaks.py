@@ -101,7 +101,10 @@ def best_seconds(run: Callable[[], object], seconds: float = BURST_SECONDS) -> f
 
 
 def linked_peaks(
-    compare: Callable[[Sequence[Path], int], Sequence[Measurement]], fingerprint: Fingerprint, cache: Path | None = None
+    compare: Callable[[Sequence[Path], int], Sequence[Measurement]],
+    fingerprint: Fingerprint,
+    cache: Path | None = None,
+    native: bool = False,
 ) -> Peaks:
     """Return the peaks of one core of a board, from the cache or measured now over the link and then cached.
 
@@ -109,30 +112,32 @@ def linked_peaks(
         compare: times model files there, such as ``SshMeter.compare``.
         fingerprint: of the board.
         cache: JSON file; None takes one per fingerprint in the user's cache folder.
+        native: our own kernels run there, which know other operators than ONNX Runtime.
 
     Raises:
         MeasurementError: ``cache`` holds the peaks of another machine, or nothing came through.
     """
-    path = cache or cache_folder() / f"peaks-linked-{fingerprint.id}.json"
+    path = cache or cache_folder() / f"peaks-linked-{'native-' if native else ''}{fingerprint.id}.json"
     if path.is_file():
         return _read(path, fingerprint)
     graphs = {
         "fp32": _matmul_graph("MatMul", np.dtype(np.float32)),
-        "int8": _matmul_graph("MatMulInteger", np.dtype(np.uint8)),
-        "short": _chain_graph(SHORT_CHAIN),
-        "long": _chain_graph(LONG_CHAIN),
+        "int8": _quantized_matmul_graph() if native else _matmul_graph("MatMulInteger", np.dtype(np.uint8)),
+        "short": _product_chain_graph(SHORT_CHAIN) if native else _chain_graph(SHORT_CHAIN),
+        "long": _product_chain_graph(LONG_CHAIN) if native else _chain_graph(LONG_CHAIN),
         "copy": _copy_graph(),
     }
     with tempfile.TemporaryDirectory(prefix="nas-peaks-") as folder:
         files = [_save(graph, Path(folder) / f"{name}.onnx") for name, graph in graphs.items()]
         # What a machine does when nothing disturbs it: the tenth percentile.
         best_s = {name: reading.p10 / 1000 for name, reading in zip(graphs, compare(files, LINKED_ROUNDS), strict=True)}
+    whose = "our" if native else "ONNX Runtime"
     peaks = Peaks(
         fp32_gmacs=MATMUL_SIZE**3 / best_s["fp32"] / 1e9,
         int8_gmacs=MATMUL_SIZE**3 / best_s["int8"] / 1e9,
         bandwidth_gbs=2 * LINKED_COPY_BYTES / best_s["copy"] / 1e9,
         op_overhead_us=max((best_s["long"] - best_s["short"]) / (LONG_CHAIN - SHORT_CHAIN), 0.0) * 1e6,
-        source="measured over the link (ONNX Runtime matrix products and a negation of 32 MiB)",
+        source=f"measured over the link ({whose} matrix products and a negation of 32 MiB)",
     )
     _write(path, fingerprint, peaks)
     return peaks
@@ -149,6 +154,33 @@ def _chain_graph(length: int) -> object:
     nodes = [helper.make_node("Sin", [f"x{index}"], [f"x{index + 1}"]) for index in range(length)]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x0", f"x{length}")]
     return helper.make_graph(nodes, "chain", values[:1], values[1:])
+
+
+def _product_chain_graph(length: int) -> object:
+    """Return products of one number each, which our planner makes a step of its own of, where functions become one."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.ones((1, 1), np.float32), "w")
+    nodes = [helper.make_node("MatMul", [f"x{index}", "w"], [f"x{index + 1}"]) for index in range(length)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1]) for name in ("x0", f"x{length}")]
+    return helper.make_graph(nodes, "chain", values[:1], values[1:], [weight])
+
+
+def _quantized_matmul_graph() -> object:
+    from onnx import TensorProto, helper, numpy_helper
+
+    size = MATMUL_SIZE
+    stored = {
+        "b": np.ones((size, size), np.int8),
+        "scale": np.float32(1.0),
+        "zero": np.uint8(0),
+        "zero_b": np.int8(0),
+        "scale_c": np.float32(size),
+    }
+    node = helper.make_node("QLinearMatMul", ["a", "scale", "zero", "b", "scale", "zero_b", "scale_c", "zero"], ["c"])
+    values = [helper.make_tensor_value_info(name, TensorProto.UINT8, [size, size]) for name in ("a", "c")]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+    return helper.make_graph([node], "matmul", values[:1], values[1:], weights)
 
 
 def _copy_graph() -> object:

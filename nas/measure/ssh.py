@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from nas.device import Device, Fingerprint, SshLink
 from nas.errors import ConfigError, MeasurementError
 from nas.measure.archive import MODULES, shell_command, start_arguments
+from nas.measure.bare import ask_bare
 from nas.measure.energy import ON_BOARD, EnergySource, energy_source
 from nas.measure.link import LinkCutError, LinkedRunner
 from nas.measure.local import LocalMeter, Runner
+from nas.measure.programs import BARE, check_runner
 from nas.measure.settings import TimingSettings
 from nas.measurement import Measurement
 from nas.protocols import DeviceGate, Runtime
@@ -51,6 +53,7 @@ def check_link(link: SshLink) -> None:
                 f"device.{name}={value!r}: expected a name without blanks that does not begin with '-', such as "
                 f"{'pi@board.local' if name == 'host' else 'venv/bin/python'}"
             )
+    check_runner(link.runner, link.program)
     if link.tries < 1 or not link.connect_timeout_s > 0 or link.pause_s < 0:
         raise ConfigError(
             f"device.tries={link.tries}, connect_timeout_s={link.connect_timeout_s}, pause_s={link.pause_s}; "
@@ -59,19 +62,29 @@ def check_link(link: SshLink) -> None:
 
 
 def ssh_command(link: SshLink, lifetime_s: float, queue_s: float) -> list[str]:
-    """Return program and arguments; the user's own ssh config decides user, port, key and jumps.
+    """Return program and arguments that start the Python runner; see ``ssh_line``.
 
     Args:
         link: checked.
         lifetime_s: the longest that the session may last on the board.
         queue_s: see ``nas.measure.archive.start_arguments``.
     """
+    return ssh_line(link, shell_command(link.python, start_arguments(lifetime_s, queue_s)))
+
+
+def ssh_line(link: SshLink, line: str) -> list[str]:
+    """Return program and arguments; the user's own ssh config decides user, port, key and jumps.
+
+    Args:
+        link: checked.
+        line: for the login shell of the board.
+    """
     command = ["ssh", "-T", "-x"]
     if link.config_file is not None:
         command += ["-F", str(Path(link.config_file).expanduser())]
     for option in (*_OPTIONS, f"ConnectTimeout={max(1, round(link.connect_timeout_s))}"):
         command += ["-o", option]
-    return [*command, "--", link.host, shell_command(link.python, start_arguments(lifetime_s, queue_s))]
+    return [*command, "--", link.host, line]
 
 
 def ask(link: SshLink) -> Fingerprint:
@@ -82,7 +95,7 @@ def ask(link: SshLink) -> Fingerprint:
         MeasurementError: none does, with what ssh said.
     """
     check_link(link)
-    return _with_retries(link, lambda: _fingerprint(link))
+    return with_retries(link, lambda: _fingerprint(link))
 
 
 @lru_cache(maxsize=16)
@@ -92,12 +105,18 @@ def ask_once(link: SshLink) -> Fingerprint:
 
 
 def _fingerprint(link: SshLink) -> Fingerprint:
+    if link.runner == BARE:
+        return ask_bare(partial(ssh_line, link), link.host, 2 * link.connect_timeout_s)
     with LinkedRunner(ssh_command(link, 60.0, -1.0), link.host, 2 * link.connect_timeout_s) as runner:
         return runner.fingerprint
 
 
-def _with_retries(link: SshLink, work: Callable[[], T]) -> T:
-    """Begin anew after a cut link; nothing of the lost session is used."""
+def with_retries(link: SshLink, work: Callable[[], T]) -> T:
+    """Begin anew after a cut link; nothing of the lost session is used.
+
+    Raises:
+        MeasurementError: it was cut each time.
+    """
     reasons: list[str] = []
     for attempt in range(link.tries):
         if attempt:
@@ -106,9 +125,10 @@ def _with_retries(link: SshLink, work: Callable[[], T]) -> T:
             return work()
         except LinkCutError as error:
             reasons.append(str(error))
+    trial = "uname -m" if link.runner == BARE else f'{link.python} -c "import onnxruntime"'
     raise MeasurementError(
         f"no measurement came through in {link.tries} tries; the last one: {reasons[-1]}. "
-        f"Check that 'ssh {link.host} {link.python} -c \"import onnxruntime\"' works without a question"
+        f"Check that 'ssh {link.host} {trial}' works without a question"
     )
 
 
@@ -146,8 +166,10 @@ class SshMeter(LocalMeter):
         check_link(self._link)
         home = type(runtime).__module__.removeprefix("nas.").replace(".", "/")
         if home not in MODULES:
+            hint = f", or device.runner={BARE}, which runs native programs" if runtime.name == "native" else ""
             raise MeasurementError(
-                f"runtime '{runtime.name}' is not sent to boards; expected onnxruntime. Choose runtime=onnxruntime"
+                f"runtime '{runtime.name}' is not sent to boards; expected onnxruntime. Choose "
+                f"runtime=onnxruntime{hint}"
             )
 
     def measure(self, model: Path) -> Mapping[str, Measurement]:
@@ -156,8 +178,8 @@ class SshMeter(LocalMeter):
         Raises:
             MeasurementError: no session came through, or the file keeps its data in others.
         """
-        _check_one_file(model)
-        return _with_retries(self._link, lambda: super(SshMeter, self).measure(model))
+        check_one_file(model)
+        return with_retries(self._link, lambda: super(SshMeter, self).measure(model))
 
     def compare(self, models: Sequence[Path], rounds: int) -> list[Measurement]:
         """Return the latencies of all models, timed in turns in one session that was not cut.
@@ -166,8 +188,8 @@ class SshMeter(LocalMeter):
             MeasurementError: as ``measure``.
         """
         for model in models:
-            _check_one_file(model)
-        return _with_retries(self._link, lambda: super(SshMeter, self).compare(models, rounds))
+            check_one_file(model)
+        return with_retries(self._link, lambda: super(SshMeter, self).compare(models, rounds))
 
     def _open(self) -> Runner:
         timeout_s = self._timing.timeout_s
@@ -194,7 +216,13 @@ class SshMeter(LocalMeter):
         return self._plain(reply["samples_mj"], "mJ", device, started)
 
 
-def _check_one_file(model: Path) -> None:
+def check_one_file(model: Path) -> None:
+    """Refuse a model whose weights lie beside it.
+
+    Raises:
+        MeasurementError: it keeps data in other files.
+        ModelFileError: it is damaged.
+    """
     from nas.runtime.model_file import check_model_file, tensors
 
     if any(tensor.data_location == 1 for tensor in tensors(check_model_file(model))):  # TensorProto.EXTERNAL

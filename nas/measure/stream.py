@@ -69,6 +69,11 @@ class ChildStream:
                 return False
         return True
 
+    def end_input(self) -> None:
+        """Close the child's standard input: there is nothing more to read."""
+        with contextlib.suppress(OSError):
+            self._in.close()
+
     def read_line(self, deadline: float) -> bytes | None:
         """Return a line with its end, nothing at the end of the stream, or None when the time is up.
 

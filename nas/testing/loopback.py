@@ -19,9 +19,10 @@ class Sshd:
 
     Args:
         folder: to make, for keys, configs and the log.
+        forced: program that runs in place of the login shell, which finds the line in SSH_ORIGINAL_COMMAND; or None.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forced: Path | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         for name in ("host", "user"):
@@ -44,6 +45,8 @@ class Sshd:
             "KbdInteractiveAuthentication": "no",
             "PermitRootLogin": "prohibit-password",
         }
+        if forced is not None:
+            server["ForceCommand"] = forced
         client = {
             "HostName": "127.0.0.1",
             "Port": self.port,

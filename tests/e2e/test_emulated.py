@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from nas.measure.devices import make_device
 from nas.measure.emulated import EmulatedDevice
 from nas.measure.meters import make_meter
 from nas.measure.peaks import cache_folder
+from nas.measure.programs import find_program
 from nas.measure.settings import TimingSettings
 from nas.quantize.static import needs_reduced_range, quantize_static
 from nas.quantize.torch_to_onnx import export_fp32
+from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
 from search_spaces.toy import Toy
 
@@ -82,3 +86,31 @@ def test_it_has_no_latency(arm, candidate):
         device.compare([candidate[0]], 3)
     with pytest.raises(MeasurementError, match="emulated"):
         make_meter(arm, OnnxRuntime(), TimingSettings())
+
+
+@pytest.fixture(scope="module")
+def arm_program():
+    if os.environ.get("CI") == "true":
+        subprocess.run(["make", "--no-print-directory", "nasq-run-aarch64"], cwd=Path(__file__).parents[2], check=True)
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is missing; install Debian's package qemu-user")
+    try:
+        return make_device("arm", transport="emulated", runner="nasq-run"), find_program("aarch64", None)
+    except MeasurementError as error:
+        pytest.skip(str(error))
+
+
+def test_the_program_alone_computes_there_the_bytes_of_here(arm_program, candidate):
+    model, inputs = candidate
+    one = {"input": inputs["input"][:1]}
+    (there,), _ = EmulatedDevice(arm_program[0], NativeRuntime()).outputs(model, one)
+    (here,) = NativeRuntime().load(model).run(one)
+    assert there.tobytes() == here.tobytes()
+    assert np.ptp(here) > 0
+
+
+def test_the_program_alone_has_no_latency_there(arm_program):
+    with pytest.raises(MeasurementError, match=r"emulated.*no latency, memory or energy"):
+        make_meter(arm_program[0], NativeRuntime(), TimingSettings())
+    with pytest.raises(MeasurementError, match="runtime=native"):
+        EmulatedDevice(arm_program[0], OnnxRuntime())

@@ -1,5 +1,7 @@
 import json
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -315,6 +317,19 @@ def test_a_search_trains_a_supernet_once_and_another_device_reuses_it(tmp_path, 
             stem = load_file(file)["stem.conv.weight"]
             # What is quantized and shipped is the part of the shared weights itself.
             assert torch.equal(stem, part_of(kept["weights/stem.conv.conv.weight"], stem.shape))
+
+
+def test_the_training_of_shared_weights_counts_towards_the_hours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def slow(*args, **kwargs):
+        time.sleep(0.3)
+        return Path("somewhere.safetensors")
+
+    monkeypatch.setattr(Supernet, "prepare", slow)
+    report = run_search(resolve(Request("search", (*SEARCH, f"hours={0.25 / 3600}"))))
+    assert "hours is reached" in report.ended
+    assert not report.front
 
 
 def test_a_space_that_shares_nothing_is_refused_before_anything_is_spent(tmp_path, monkeypatch):
