@@ -53,7 +53,7 @@ def damaged(blob: bytes, random: Random, operators: list[str]) -> bytes:
         change = random.choice(CHANGES)
         try:
             change(model, random, operators)
-        except (IndexError, ValueError, TypeError):
+        except (IndexError, OverflowError, TypeError, ValueError):
             continue  # nothing of that kind is there, or the protocol buffer refuses the value
     return bytes(model.SerializePartialToString())
 
@@ -287,13 +287,13 @@ def value_info(model: onnx.ModelProto, random: Random, _: list[str]) -> None:
     elif kind == 6:
         random.choice((lambda: value.ClearField("type"), lambda: value.type.tensor_type.ClearField("shape")))()
     else:
-        random.choice(
-            (lambda: values.remove(value), lambda: values.append(value), lambda: _renamed(model, value, random))
-        )()
-
-
-def _renamed(model: onnx.ModelProto, value: onnx.ValueInfoProto, random: Random) -> None:
-    value.name = random.choice(_names(model))
+        fate = random.randrange(3)
+        if fate == 0:
+            values.remove(value)
+        elif fate == 1:
+            values.append(value)
+        else:
+            value.name = random.choice(_names(model))
 
 
 def constant_node(model: onnx.ModelProto, random: Random, _: list[str]) -> None:
@@ -305,9 +305,8 @@ def constant_node(model: onnx.ModelProto, random: Random, _: list[str]) -> None:
         return
     name = tensor.name
     model.graph.initializer.remove(tensor)
-    huge = onnx.helper.make_tensor(
-        f"{name}_sizes", TensorProto.INT64, [2], [abs(_integer(random)), abs(_integer(random))]
-    )
+    sizes = [min(abs(_integer(random)), 2**63 - 1) for _axis in range(2)]
+    huge = onnx.helper.make_tensor(f"{name}_sizes", TensorProto.INT64, [2], sizes)
     model.graph.initializer.append(huge)
     kind = random.choice(("ConstantOfShape", "Shape", "Range", "Tile", "Expand", "NonZero"))
     inputs = {"Range": [huge.name] * 3, "Tile": [huge.name] * 2, "Expand": [huge.name] * 2}.get(kind, [huge.name])

@@ -37,7 +37,7 @@ from nas.runtime.program_file import write_program
 
 SMALLER = 0.85  # the bar: weights smaller than fp32 by this share
 LOOKED_AT = 1000  # validation inputs on which blocks are compared
-LOADS = 5  # of both files, since where memory lies shifts the time of a load
+LOADS = 8  # of all files in orders that change, since where memory lies shifts the time of a load
 ROUNDS = 20  # blocks of each per load
 RUNTIMES: dict[str, Runtime] = {"native": NativeRuntime(), "onnxruntime": OnnxRuntime()}
 
@@ -96,9 +96,11 @@ def compare_times(files: dict[str, Path], runtime: Runtime) -> dict[str, tuple[f
     """Time all files in turns; return per file the median in ms, and its ratio to int8 with quartiles."""
     ratios: dict[str, list[float]] = {name: [] for name in files}
     times: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(LOADS):
-        sessions = {name: runtime.load(path) for name, path in files.items()}
-        given = random_inputs(next(iter(sessions.values())).inputs)
+    names = list(files)
+    for load in range(LOADS):
+        turned = names[load % len(names) :] + names[: load % len(names)]
+        sessions = {name: runtime.load(files[name]) for name in turned}
+        given = random_inputs(sessions["int8"].inputs)
         runs: dict[str, Run] = {name: partial(session.run, given) for name, session in sessions.items()}
         with machine.pinned((), 1) as cores:
             host, _ = make_host(cores, realtime=True)

@@ -58,7 +58,7 @@ def picture_transformer(dataset: Dataset) -> BlockSpace:
 
 
 def wide_transformer(dataset: Dataset) -> BlockSpace:
-    """Return the same with heads of 64 features, whose scores the native runtime has in 8 bits."""
+    """Return the same with heads of 64 features, wider than those that the spaces offer."""
     lists: dict[str, Any] = {
         **{"patches": [4], "widths": [64], "depths": [4], "mlp_ratios": [2], "heads": [2], "kv_heads": [2]},
         **{"head_sizes": [64], "poolings": ["mean"], "activations": ["gelu"], "norms": ["layernorm"]},

@@ -275,7 +275,7 @@ def _sampler(parts: Parts, seed: int) -> Any:
 def _executor(parts: Parts, factory: Factory = make_job) -> Executor:
     node = parts.config["executor"]
     payload = {
-        "config": dict(parts.config),
+        "config": parts.config_of_workers(),
         "folder": str(parts.folder),
         "objectives": [asdict(objective) for objective in parts.objectives],
     }

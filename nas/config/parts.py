@@ -23,6 +23,7 @@ from nas.errors import ConfigError
 from nas.evaluate import SCORED, Evaluator, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
+from nas.measure.devices import as_known
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.measure.target import Target
@@ -105,6 +106,11 @@ class Parts:
     def device_keys(self) -> dict[str, str]:
         """Name of each device, ``device`` for the first one, to what stored costs are bound to."""
         return {"device": self.device.key, **{f"device {name}": part.device.key for name, part in self.others.items()}}
+
+    def config_of_workers(self) -> dict[str, Any]:
+        """Return the config with what boards have said of themselves, so that no worker asks them again."""
+        devices = {name: as_known(self.config["devices"][name], part.device) for name, part in self.each.items()}
+        return {**self.config, "device": as_known(self.config["device"], self.device), "devices": devices}
 
     @cached_property
     def runtime(self) -> Runtime:

@@ -81,7 +81,7 @@ def test_a_seed_decides_the_damage(models: Path, monkeypatch: pytest.MonkeyPatch
                 before = model.SerializePartialToString()
                 try:
                     change(model, Random(seed), ["Add", "Conv"])
-                except (IndexError, ValueError, TypeError):
+                except (IndexError, OverflowError, TypeError, ValueError):
                     continue
                 changed += model.SerializePartialToString() != before
         assert changed > 0, change.__name__

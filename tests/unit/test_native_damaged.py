@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nas import _kernels
 from nas.errors import ModelFileError
-from nas.runtime import native
 from nas.runtime.native import NativeRuntime
 from nas.runtime.plan.folding import LARGEST_RESULT, evaluated
 
@@ -100,6 +99,6 @@ def test_too_little_memory_for_a_program(tmp_path: Path, monkeypatch: pytest.Mon
     def without(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(native, "_kernels", SimpleNamespace(Program=without))
+    monkeypatch.setattr(_kernels, "Program", without)
     path = write(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 3])
     assert "more memory than there is" in refused(path)
