@@ -19,7 +19,7 @@ LOCKED := pyproject.toml constraints.txt
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-test-threads kernels-test-runner-x86_64 kernels-test-runner-aarch64 kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -45,28 +45,45 @@ lock:
 	@scripts/lock.sh $(PYTHON)
 
 # Programs of C++ alone: the tests of the kernels for this machine and, to be run by QEMU, for ARM.
-KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc)
+KERNEL_TESTS := $(patsubst kernels/%,%,$(wildcard kernels/src/*/test.cc) kernels/tests/main.cc) src/execute/threads.cc
 CXX_aarch64 := aarch64-linux-gnu-g++
 kernels-test-x86_64:
 	@kernels/tools/build.sh build/$@ "$(CXX)" "-fno-exceptions" $(KERNEL_TESTS)
 kernels-test-aarch64:
 	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "-fno-exceptions -static" $(KERNEL_TESTS)
+SANITIZED := -O1 -g1 -fno-exceptions -fsanitize=address,undefined -fno-sanitize-recover
 kernels-test-sanitized:
-	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover" $(KERNEL_TESTS)
+	@OBJECTS=build/sanitized.objects kernels/tools/build.sh build/$@ "$(CXX)" "$(SANITIZED)" $(KERNEL_TESTS)
+kernels-test-threads:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=thread" $(KERNEL_TESTS)
 
-# One static file that loads and times a planned model, for machines without Python.
-SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections -static -s -Wl,--gc-sections
+# One static file that loads and times a planned model, for machines without Python. It brings its own start, so the C
+# library's half megabyte stays out; what a distribution's compiler adds on its own (checks of the stack, of buffers) would
+# ask for that library.
+RUNNER := $(patsubst kernels/%,%,$(wildcard kernels/runner/*.cc))
+SMALL := -O2 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-threadsafe-statics -ffunction-sections -fdata-sections \
+  -fno-pie -no-pie -fno-stack-protector -U_FORTIFY_SOURCE
+SMALL_LINK := -static -nostdlib -s -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
 nasq-run: nasq-run-x86_64
 nasq-run-x86_64:
-	@kernels/tools/build.sh build/$@ "$(CXX)" "$(SMALL)" runner/nasq_run.cc runner/small.cc
+	@LINK="$(SMALL_LINK)" LIBRARIES=-lgcc kernels/tools/build.sh build/$@ "$(CXX)" "$(SMALL) -fcf-protection=none" $(RUNNER)
 	@ls -l build/$@
 nasq-run-aarch64:
-	@kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "$(SMALL)" runner/nasq_run.cc runner/small.cc
+	@LINK="$(SMALL_LINK)" LIBRARIES=-lgcc kernels/tools/build.sh build/$@ "$(CXX_aarch64)" "$(SMALL) -mno-outline-atomics" $(RUNNER)
 	@ls -l build/$@
 
-# Damages planned models under AddressSanitizer and UBSan: build/kernels-fuzz MODEL.nasq ROUNDS SEED.
+# What stands in for the C library there, tested without one: few files, so no objects are kept.
+RUNNER_TEST := $(addprefix kernels/,$(filter-out runner/nasq_run.cc,$(RUNNER)) tests/runner.cc src/cpu/features.cc)
+kernels-test-runner-x86_64:
+	@mkdir -p build
+	@$(CXX) -std=c++17 -O1 -Wall -Wextra -Werror -Wno-psabi $(SMALL) -fcf-protection=none -Ikernels/include $(SMALL_LINK) $(RUNNER_TEST) -lgcc -o build/$@
+kernels-test-runner-aarch64:
+	@mkdir -p build
+	@$(CXX_aarch64) -std=c++17 -O1 -Wall -Wextra -Werror -Wno-psabi $(SMALL) -mno-outline-atomics -Ikernels/include $(SMALL_LINK) $(RUNNER_TEST) -lgcc -o build/$@
+
+# Damages planned models under AddressSanitizer and UBSan: build/kernels-fuzz SECONDS SEED MODEL.nasq...
 kernels-fuzz:
-	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fno-exceptions -fsanitize=address,undefined -fno-sanitize-recover" src/plan/fuzz.cc
+	@OBJECTS=build/sanitized.objects kernels/tools/build.sh build/$@ "$(CXX)" "$(SANITIZED)" src/plan/fuzz.cc
 
 # The native runtime against ONNX Runtime and, after "pip install hwnas[bench]", OpenVINO; see scripts/bench_kernels.py.
 bench-kernels: $(VENV)/.installed-dev

@@ -65,6 +65,9 @@ def dot_u8s8(a: NDArray[np.uint8], b: NDArray[np.int8], isa: str | None = None) 
         TypeError: another dtype, or not contiguous.
     """
 
+def most_threads() -> int:
+    """Return the number of processors that this process was allowed when it loaded this module, 16 at most."""
+
 class CachePool:
     """Memory for the keys and values of texts, used again when no array shows it any more."""
 
@@ -76,15 +79,29 @@ class Program:
     Args:
         plan: binary form that ``nas.runtime.plan.program.Program.to_bytes`` writes.
         isa: highest level whose kernels are allowed; None takes ``NAS_FORCE_ISA`` or the best.
+        threads: that share the operators which are worth it, the caller's among them. The others belong to the program
+            and sleep between runs; those for which there is no processor are not started. Outputs do not depend on it.
+        split_ns: least time of an operator on one thread, as ``kernels/src/execute/cost.h`` estimates it, from which on
+            it is shared; None takes what was measured, 0 shares whatever can be.
 
     Raises:
-        ValueError: the bytes are damaged, or the ISA is unknown or not available.
+        ValueError: the bytes are damaged, the ISA is unknown or not available, or threads are not 1 to 16.
     """
 
-    def __init__(self, plan: bytes, isa: str | None = None) -> None: ...
+    def __init__(
+        self, plan: bytes, isa: str | None = None, threads: int = 1, split_ns: float | None = None
+    ) -> None: ...
     @property
     def isa(self) -> str:
         """Name of the level whose kernels were allowed."""
+
+    @property
+    def threads(self) -> int:
+        """Threads for which it was made; 1 where no operator is worth sharing."""
+
+    @property
+    def parts(self) -> list[int]:
+        """In how many parts threads compute each operator, in their order."""
 
     @property
     def arena_bytes(self) -> int:

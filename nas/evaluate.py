@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.accuracy.combined import COMBINED, DEFAULT
+from nas.accuracy.population import Population
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture, Precision
 from nas.cost_protocols import EnergyModel
@@ -29,6 +31,8 @@ from nas.targets import split
 
 if TYPE_CHECKING:
     from torch import nn
+
+SCORED = 64  # training samples that zero-cost scores read
 
 
 def fidelity_key(dataset: Dataset, recipe_key: str, seed: int, calibration_images: int) -> str:
@@ -56,6 +60,7 @@ class Evaluator:
         gate: keeps training and timing apart.
         rungs: epochs after which a candidate may be asked for; the top is the whole training.
         others: further devices on which each candidate is costed.
+        population: among whose scores ``combined`` ranks a candidate's, where that is asked for.
     """
 
     screen: Screen
@@ -72,6 +77,7 @@ class Evaluator:
     gate: DeviceGate | None = None
     rungs: Sequence[int] = ()
     others: Sequence[Target] = ()
+    population: Population | None = None
 
     def key(self, architecture: Architecture, rung: int | None = None) -> EvaluationKey:
         """Return the key under which the store keeps this candidate at a rung; None is the top."""
@@ -283,27 +289,35 @@ class Evaluator:
         return readings
 
     def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: Progress) -> None:
-        names = list(self.proxies)
-        if not isinstance(self.accuracy, Trainer) and self.accuracy.proxy not in names:
-            names.append(self.accuracy.proxy)
+        asked = list(self.proxies)
+        needed = "" if isinstance(self.accuracy, Trainer) else self.accuracy.proxy
+        if needed and needed not in asked:
+            asked.append(needed)
+        # A combination is made of scores that are noted too, each once.
+        names = dict.fromkeys(part for name in asked for part in (DEFAULT if name == COMBINED else (name,)))
         if not names:
             return
         import torch
 
         from nas.accuracy.zero_cost import score_all
 
-        images, labels = self.dataset.some("train", preprocessing, 64)
+        images, labels = self.dataset.some("train", preprocessing, SCORED)
         unit = self.dataset.task.unit
         for name in names:
             try:
                 with progress.phase("proxies"), self._busy():
                     scores = score_all(module, torch.from_numpy(images), torch.from_numpy(labels), [name], graph)
-                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, 64 training {unit}")
+                progress.compute(f"proxy_{name}", scores[name], f"zero-cost proxy {name}, {SCORED} training {unit}")
             except CandidateError as error:
                 # A score that is only noted may be absent; one that stands for the accuracy may not.
-                if not isinstance(self.accuracy, Trainer) and name == self.accuracy.proxy:
+                if name == needed or (needed == COMBINED and name in DEFAULT):
                     raise
                 print(f"{name} gave no score: {error}", flush=True)
+        if COMBINED in asked and all(f"proxy_{name}" in progress.values for name in DEFAULT):
+            assert self.population is not None
+            value = self.population.combined({name: progress.values[f"proxy_{name}"] for name in DEFAULT})
+            how = f"ranks of {', '.join(DEFAULT)} among {self.population.members} networks of the space, multiplied"
+            progress.compute(f"proxy_{COMBINED}", value, f"{how}; natural logarithm")
 
     def _export(self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Encoding) -> None:
         from nas.quantize.static import needs_reduced_range, quantize_static

@@ -129,8 +129,8 @@ class SearchSpace(Protocol):
 class WeightSharing(Protocol):
     """A space whose networks can all be cut out of one set of tensors.
 
-    A weight of a network is a part of a shared tensor: of the axes of outputs and inputs the first entries, of a kernel
-    the middle.
+    A weight of a network is a part of a shared tensor: of the axes of outputs and inputs the first entries unless the
+    space says which, of a kernel the middle.
     """
 
     def shared_weights(self) -> Mapping[str, Tensor]:
@@ -139,6 +139,10 @@ class WeightSharing(Protocol):
 
     def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
         """Return child of the built module to the prefix of its weights' names among the shared ones."""
+        ...
+
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return weight of the built module to axis to its entries of the shared tensor, if not the first."""
         ...
 
     def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,27 @@ class StudyStore:
 
     def put(self, name: str, value: Any) -> None:
         """Keep a JSON-ready fact about the study, in place of an earlier one of that name."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        self.put_all({name: value})
+
+    def put_all(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts that belong together, in one transaction."""
+        with self._transaction():
+            self._write(facts)
+
+    def _write(self, facts: Mapping[str, Any]) -> None:
+        for name, value in facts.items():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def add_trial(
         self,
@@ -101,21 +121,14 @@ class StudyStore:
             facts: facts about the study to put in the same transaction.
         """
         key = str(evaluation.key) if evaluation else None
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             if evaluation is not None:
                 row = (key, evaluation.architecture.id, json.dumps(evaluation.to_dict()))
                 self._db.execute("INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?)", row)
             number = int(self._db.execute("SELECT COALESCE(MAX(number) + 1, 0) FROM trials").fetchone()[0])
             trial = (number, state, key, duplicate_of, json.dumps(optuna))
             self._db.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?)", trial)
-            for name, value in (facts or {}).items():
-                self.put(name, value)
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+            self._write(facts or {})
         return number
 
     def find(self, key: EvaluationKey) -> tuple[int, Evaluation] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from nas.architecture import Architecture
 from nas.data import Task
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
-from search_spaces.sharing import largest_blocks, sandwich, shared_names
+from search_spaces.sharing import largest_stages, named, sandwich, shared_names
 from search_spaces.specs import Network, PooledHead
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
 
@@ -111,12 +112,19 @@ class ConvNet(BlockSpace):
         """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
         from search_spaces.shared_layers import shared_tensors
 
-        return shared_tensors(largest_blocks(self))
+        heads = sorted({max(self.head_widths), min(self.head_widths)}, reverse=True)
+        widest, activation = max(self.widths[-1] if self.widths else self.stem_widths), self.activations[0]
+        blocks = (("head", PooledHead(widest, hidden, self.task.classes, activation)) for hidden in heads)
+        return shared_tensors(named(chain(largest_stages(self), blocks)))
 
     def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
         """Return block to the prefix under which its weights stand among the shared ones."""
         return shared_names(self.decode(architecture))
 
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return nothing: every weight is the first channels and the middle of the kernel."""
+        return {}
+
     def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
         """Return the widest network, the narrowest and some others, all of one resolution."""
-        return sandwich(self.suggest, self.resolutions, rng, others)
+        return sandwich(self.suggest, {"resolution": self.resolutions}, rng, others)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from nas.architecture import Architecture
 from nas.data import Task
-from nas.errors import ConfigError, DegenerateArchitectureError
+from nas.errors import ConfigError
 from nas.graph import Graph
 from search_spaces.block_space import BlockSpace, require_task
-from search_spaces.genes import Genes, as_precisions, options_of, require_int4_groups
+from search_spaces.genes import Genes, as_precisions, options_of
 from search_spaces.lowering import lower_network
 from search_spaces.specs import (
     ACTIVATIONS,
@@ -20,10 +20,10 @@ from search_spaces.specs import (
     CausalAttention,
     CausalStem,
     LanguageHead,
-    Mlp,
     Network,
     require_known,
 )
+from search_spaces.token_layers import ask_heads, ask_layers, check_layers, count_layers, layer_blocks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,10 +85,8 @@ class Decoder(BlockSpace):
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
         self.precisions = as_precisions(self.precisions)
-        joined = sorted({heads * size for heads in self.heads for size in self.head_sizes})
-        require_int4_groups(self.precisions, {"widths": self.widths, "heads times head_sizes": joined})
+        check_layers(self, "widths", self.widths)
         require_known("activation", tuple(self.activations), ACTIVATIONS)
-        require_known("norm", tuple(self.norms), NORMS)
         require_known("embedding", tuple(self.embeddings), ("tied", "own"))
         if not 1 <= self.prompt <= min(self.contexts):
             raise ConfigError(f"space.prompt={self.prompt}; expected 1 to {min(self.contexts)}, the shortest context")
@@ -97,19 +95,14 @@ class Decoder(BlockSpace):
         """Ask for the global genes, then layer by layer."""
         genes.choose("context", self.contexts)
         genes.choose("width", self.widths)
-        genes.choose("heads", self.heads)
-        genes.choose("kv_heads", self.kv_heads)
-        genes.choose("head_size", self.head_sizes)
+        ask_heads(genes, self)
         genes.choose("activation", self.activations)
         genes.choose("norm", self.norms)
         if genes.choose("embedding", self.embeddings) == "own":
             genes.choose_precision("stem", self.precisions)
         else:
             genes.fix_precision("shared_stem", "fp32")
-        for layer in range(genes.choose("depth", self.depths)):
-            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
-            genes.choose_precision(f"layer{layer}_attention", self.precisions)
-            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        ask_layers(genes, self, "depth", self.depths)
         genes.choose_precision("head", self.precisions)
 
     def decode(self, architecture: Architecture) -> Network:
@@ -129,23 +122,16 @@ class Decoder(BlockSpace):
     def _blocks(self, architecture: Architecture, tokens: int, past: int) -> Network:
         choices = architecture.choices
         width, context = int(choices["width"]), int(choices["context"])
-        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
-        norm, activation = str(choices["norm"]), str(choices["activation"])
+        group, norm = int(choices["heads"]) // int(choices["kv_heads"]), str(choices["norm"])
         tied = choices["embedding"] == "tied"
-        if heads % kv_heads:
-            raise DegenerateArchitectureError(
-                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
-            )
-        vocabulary, group = self.task.vocabulary, heads // kv_heads
-        stem = CausalStem(vocabulary, width, context, group, tokens, tied)
-        blocks: list[tuple[str, object]] = [("shared_stem" if tied else "stem", stem)]
-        for layer in range(int(choices["depth"])):
-            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
-            attention = CausalAttention(width, heads, kv_heads, head_size, tokens, norm, past)
-            blocks.append((f"layer{layer}_attention", attention))
-            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
-        blocks.append(("head", LanguageHead(width, vocabulary, norm, tokens, tied)))
-        return Network((1, tokens), tuple(blocks))
+        vocabulary = self.task.vocabulary
+
+        def attention(heads: int, kv_heads: int, head_size: int) -> CausalAttention:
+            return CausalAttention(width, heads, kv_heads, head_size, tokens, norm, past)
+
+        layers = layer_blocks(choices, int(choices["depth"]), width, attention)
+        stem = ("shared_stem" if tied else "stem", CausalStem(vocabulary, width, context, group, tokens, tied))
+        return Network((1, tokens), (stem, *layers, ("head", LanguageHead(width, vocabulary, norm, tokens, tied))))
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return the network with fresh weights from torch's global generator, one child per block."""
@@ -176,7 +162,4 @@ class Decoder(BlockSpace):
         )
         states = len(self.precisions)
         embeddings = sum(states if kind == "own" else 1 for kind in self.embeddings)
-        per_layer = len(self.mlp_ratios) * states**2
-        layers = sum(per_layer**depth for depth in self.depths)
-        total: int = prod(map(len, everywhere)) * embeddings * states * layers
-        return total
+        return prod(map(len, everywhere)) * embeddings * states * count_layers(self, self.depths)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_images
-from search_spaces.genes import Genes, as_precisions, options_of, require_int4_groups
-from search_spaces.specs import NORMS, POOLINGS, Attention, Mlp, Network, PatchStem, TokenHead, require_known
+from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.sharing import largest_stages, named, sandwich, shared_names
+from search_spaces.sharing_tokens import head_places, largest_layers
+from search_spaces.specs import NORMS, POOLINGS, Attention, Network, PatchStem, TokenHead, require_known
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
+from search_spaces.token_layers import ask_heads, ask_layers, check_layers, count_layers, layer_blocks
 from search_spaces.transformer import token_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -90,10 +101,8 @@ class Hybrid(BlockSpace):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
         self.widths = tuple(options_of(f"widths[{stage}]", given) for stage, given in enumerate(self.widths))
         self.precisions = as_precisions(self.precisions)
-        joined = [count * size for count in self.heads for size in self.head_sizes]
-        require_int4_groups(self.precisions, {"token_widths": self.token_widths, "heads times head_sizes": joined})
+        check_layers(self, "token_widths", self.token_widths)
         check_stages(self)
-        require_known("norm", tuple(self.norms), NORMS)
         require_known("pooling", tuple(self.poolings), POOLINGS)
 
     def ask(self, genes: Genes) -> None:
@@ -106,16 +115,11 @@ class Hybrid(BlockSpace):
         ask_stages(genes, self)
         genes.choose("patch", self.patches)
         genes.choose("token_width", self.token_widths)
-        genes.choose("heads", self.heads)
-        genes.choose("kv_heads", self.kv_heads)
-        genes.choose("head_size", self.head_sizes)
+        ask_heads(genes, self)
         genes.choose("norm", self.norms)
         genes.choose("pooling", self.poolings)
         genes.choose_precision("bridge", self.precisions)
-        for layer in range(genes.choose("layers", self.layers)):
-            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
-            genes.choose_precision(f"layer{layer}_attention", self.precisions)
-            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        ask_layers(genes, self, "layers", self.layers)
         genes.choose_precision("head", self.precisions)
 
     def decode(self, architecture: Architecture) -> Network:
@@ -128,11 +132,6 @@ class Hybrid(BlockSpace):
         choices = architecture.choices
         blocks, channels, map_side = stage_blocks(choices, self.task.channels)
         patch, width, norm = int(choices["patch"]), int(choices["token_width"]), str(choices["norm"])
-        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
-        if heads % kv_heads:
-            raise DegenerateArchitectureError(
-                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
-            )
         try:
             tokens = token_count(map_side, patch)
         except DegenerateArchitectureError as error:
@@ -140,10 +139,11 @@ class Hybrid(BlockSpace):
                 f"the stages leave a map of {map_side}x{map_side} pixels to attend to: {error}"
             ) from error
         blocks.append(("bridge", PatchStem(channels, width, patch, tokens)))
-        for layer in range(int(choices["layers"])):
-            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
-            blocks.append((f"layer{layer}_attention", Attention(width, heads, kv_heads, head_size, tokens, norm)))
-            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, str(choices["activation"]), norm)))
+
+        def attention(heads: int, kv_heads: int, head_size: int) -> Attention:
+            return Attention(width, heads, kv_heads, head_size, tokens, norm)
+
+        blocks.extend(layer_blocks(choices, int(choices["layers"]), width, attention))
         blocks.append(("head", TokenHead(width, tokens, self.task.classes, norm, str(choices["pooling"]))))
         side = int(choices["resolution"])
         return Network((1, self.task.channels, side, side), tuple(blocks))
@@ -154,7 +154,34 @@ class Hybrid(BlockSpace):
             *(self.resolutions, self.strides, self.activations, self.stem_widths, self.patches, self.token_widths),
             *(self.heads, self.kv_heads, self.head_sizes, self.norms, self.poolings),
         )
-        states = len(self.precisions)
-        per_layer = len(self.mlp_ratios) * states**2
-        layered: int = sum(per_layer**count for count in self.layers)
-        return prod(map(len, everywhere)) * states**3 * count_stages(self) * layered
+        layered = count_layers(self, self.layers)
+        return prod(map(len, everywhere)) * len(self.precisions) ** 3 * count_stages(self) * layered
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
+        from search_spaces.shared_layers import shared_tensors
+
+        layers = largest_layers(self, max(self.token_widths), max(self.layers), self.task.classes)
+        bridges = (("bridge", bridge) for bridge in self._largest_bridges())
+        return shared_tensors(named(chain(largest_stages(self), bridges, layers)))
+
+    def _largest_bridges(self) -> Iterator[PatchStem]:
+        """Yield a bridge per patch and number of tokens, each on the widest map."""
+        # Rounding up by two strides is rounding up by their product.
+        strides = {prod(map(int, placement)) for placement in self.strides}
+        for side in sorted({-(-side // stride) for side in self.resolutions for stride in strides}):
+            for patch in self.patches:
+                with suppress(DegenerateArchitectureError):
+                    yield PatchStem(max(self.widths[-1]), max(self.token_widths), patch, token_count(side, patch))
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return block to the prefix under which its weights stand among the shared ones."""
+        return shared_names(self.decode(architecture))
+
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return which entries the weights of attention take, so that each head keeps its place."""
+        return head_places(self.decode(architecture), self)
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest and some others, all of one resolution."""
+        return sandwich(self.suggest, {"resolution": self.resolutions}, rng, others)

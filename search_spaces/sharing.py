@@ -1,13 +1,13 @@
-"""How the networks of the convolutional space share weights: under which names, at which sizes, and its extremes.
+"""How the networks of a space share weights: under which names, at which sizes, and which networks are its extremes.
 
 Blocks at the same place share when they are of one kind: a narrower one reads the first channels of the widest, a
 smaller kernel is the middle of the largest, a shorter stage is the first blocks of the longest (Cai et al. 2020,
-section 3).
+section 3). Of blocks on tokens see :mod:`search_spaces.sharing_tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +17,23 @@ from nas.data import Task
 from nas.protocols import Suggester
 from nas.suggest import ReplayingSuggester
 from search_spaces.genes import draw
-from search_spaces.specs import Bottleneck, ConvUnit, Network, PooledHead, Residual
+from search_spaces.specs import (
+    Attention,
+    Bottleneck,
+    ConvUnit,
+    Mlp,
+    Network,
+    PatchStem,
+    PooledHead,
+    Residual,
+    TokenHead,
+    TokenStem,
+)
 from search_spaces.stages import StageOptions, stage_block
 
-# Genes whose options are parts of each other; the largest has the weights of all.
-_ELASTIC = ("width", "kernel", "expansion", "depth")
+# Genes, or their last words, whose options are parts of each other; the largest has the weights of all.
+_ELASTIC = ("width", "kernel", "expansion", "depth", "ratio", "size")
+_ELASTIC_WHOLE = ("heads", "layers")
 
 
 class SharingOptions(StageOptions, Protocol):
@@ -30,7 +42,6 @@ class SharingOptions(StageOptions, Protocol):
     task: Task
     resolutions: Sequence[int]
     stem_widths: Sequence[int]
-    head_widths: Sequence[int]
     depths: Sequence[int]
 
 
@@ -39,35 +50,48 @@ def shared_names(network: Network) -> dict[str, str]:
     return {name: f"{name}.{_kind(spec)}" for name, spec in network.blocks}
 
 
-def largest_blocks(options: SharingOptions) -> Iterator[tuple[str, object]]:
-    """Yield the shared name and the description of blocks that together have every weight at its full size.
+def named(blocks: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    """Yield for each block the name under which its weights are shared, and its description."""
+    for name, spec in blocks:
+        yield f"{name}.{_kind(spec)}", spec
+
+
+def largest_stages(options: SharingOptions) -> Iterator[tuple[str, object]]:
+    """Yield the name and the description of stems and stages that together have every weight at its full size.
 
     A shortcut is projected only where channels or stride differ, so all pairs of channels are among them.
     """
     activation = options.activations[0]
-    yield from _named("stem", ConvUnit(options.task.channels, max(options.stem_widths), 3, 1, activation))
+    yield "stem", ConvUnit(options.task.channels, max(options.stem_widths), 3, 1, activation)
     before = options.stem_widths
     for stage, widths in enumerate(options.widths):
         for outputs in sorted(widths, reverse=True):
             for choices in _kinds(options, stage, outputs):
                 for inputs in sorted(before, reverse=True):
                     for stride in sorted({int(placement[stage + 1]) for placement in options.strides}):
-                        yield from _named(f"stage{stage}_block0", stage_block(choices, stage, inputs, stride))
+                        yield f"stage{stage}_block0", stage_block(choices, stage, inputs, stride)
                 for block in range(1, max(options.depths)):
-                    yield from _named(f"stage{stage}_block{block}", stage_block(choices, stage, outputs, 1))
+                    yield f"stage{stage}_block{block}", stage_block(choices, stage, outputs, 1)
         before = widths
-    for hidden in sorted({max(options.head_widths), min(options.head_widths)}, reverse=True):
-        yield from _named("head", PooledHead(max(before), hidden, options.task.classes, activation))
 
 
 def sandwich(
-    suggest: Callable[[Suggester], Architecture], resolutions: Sequence[int], rng: np.random.Generator, others: int
+    suggest: Callable[[Suggester], Architecture],
+    sizes: Mapping[str, Sequence[int]],
+    rng: np.random.Generator,
+    others: int,
 ) -> list[Architecture]:
-    """Return the widest network, the narrowest and some others, all reading pictures of one size (Yu et al. 2020).
+    """Return the widest network, the narrowest and some others, all reading inputs of one size (Yu et al. 2020).
 
     What is no matter of size, such as the kind of block, is drawn for each.
+
+    Args:
+        suggest: of the space.
+        sizes: gene of the input's size to its options.
+        rng: draws.
+        others: besides the two extremes.
     """
-    record: dict[str, Choice] = {"resolution": int(rng.choice(np.asarray(resolutions)))}
+    record: dict[str, Choice] = {gene: int(rng.choice(np.asarray(options))) for gene, options in sizes.items()}
     ends: tuple[Callable[..., Choice] | None, ...] = (max, min, *[None] * others)
     return [draw(_answered(suggest, record, rng, end), rng) for end in ends]
 
@@ -91,7 +115,8 @@ class _EndSuggester(ReplayingSuggester):
         self._end = end
 
     def _answer(self, name: str, choices: tuple[Choice, ...]) -> Choice:
-        if self._end is not None and name.rpartition("_")[2] in _ELASTIC:
+        elastic = name in _ELASTIC_WHOLE or name.rpartition("_")[2] in _ELASTIC
+        if self._end is not None and elastic:
             return self._end(choices)
         return super()._answer(name, choices)
 
@@ -112,10 +137,6 @@ def _kinds(options: SharingOptions, stage: int, width: int) -> Iterator[dict[str
             yield {**largest, f"stage{stage}_block": kind, f"stage{stage}_{gene}": expansion}
 
 
-def _named(block: str, spec: object) -> Iterator[tuple[str, object]]:
-    yield f"{block}.{_kind(spec)}", spec
-
-
 def _kind(spec: object) -> str:
     if isinstance(spec, Residual):
         return "residual"
@@ -126,4 +147,10 @@ def _kind(spec: object) -> str:
         return "fused" if spec.widens else "fused_plain"
     if isinstance(spec, PooledHead):
         return "wide" if spec.hidden else "plain"
-    return "conv"
+    if isinstance(spec, PatchStem):
+        return f"patch{spec.patch}_tokens{spec.tokens}"
+    if isinstance(spec, Attention):
+        return f"kv{spec.kv_heads}"
+    if isinstance(spec, TokenHead):
+        return spec.pooling
+    return {Mlp: "mlp", TokenStem: "tokens", ConvUnit: "conv"}[type(spec)]

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
 from nas.errors import ConfigError, DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_task
-from search_spaces.genes import Genes, as_precisions, options_of, require_int4_groups
+from search_spaces.genes import Genes, as_precisions, options_of
+from search_spaces.sharing import named, sandwich, shared_names
+from search_spaces.sharing_tokens import head_places, largest_layers
 from search_spaces.specs import (
     ACTIVATIONS,
     NORMS,
     POOLINGS,
     Attention,
-    Mlp,
     Network,
     PatchStem,
     TokenHead,
     TokenStem,
     require_known,
 )
+from search_spaces.token_layers import ask_heads, ask_layers, check_layers, count_layers, layer_blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_TOKENS = 4
 
@@ -81,10 +91,8 @@ class Transformer(BlockSpace):
         ):
             setattr(self, gene, options_of(gene, getattr(self, gene)))
         self.precisions = as_precisions(self.precisions)
-        joined = sorted({heads * size for heads in self.heads for size in self.head_sizes})
-        require_int4_groups(self.precisions, {"widths": self.widths, "heads times head_sizes": joined})
+        check_layers(self, "widths", self.widths)
         require_known("activation", tuple(self.activations), ACTIVATIONS)
-        require_known("norm", tuple(self.norms), NORMS)
         require_known("pooling", tuple(self.poolings), POOLINGS)
         if self.reads_text and min(self.lengths) < MIN_TOKENS:
             raise ConfigError(f"lengths hold {min(self.lengths)}; expected {MIN_TOKENS} tokens or more")
@@ -102,17 +110,12 @@ class Transformer(BlockSpace):
             genes.choose("resolution", self.resolutions)
             genes.choose("patch", self.patches)
         genes.choose("width", self.widths)
-        genes.choose("heads", self.heads)
-        genes.choose("kv_heads", self.kv_heads)
-        genes.choose("head_size", self.head_sizes)
+        ask_heads(genes, self)
         genes.choose("activation", self.activations)
         genes.choose("norm", self.norms)
         genes.choose("pooling", self.poolings)
         genes.choose_precision("stem", self.precisions)
-        for layer in range(genes.choose("depth", self.depths)):
-            genes.choose(f"layer{layer}_mlp_ratio", self.mlp_ratios)
-            genes.choose_precision(f"layer{layer}_attention", self.precisions)
-            genes.choose_precision(f"layer{layer}_mlp", self.precisions)
+        ask_layers(genes, self, "depth", self.depths)
         genes.choose_precision("head", self.precisions)
 
     def decode(self, architecture: Architecture) -> Network:
@@ -124,23 +127,16 @@ class Transformer(BlockSpace):
         """
         choices = architecture.choices
         width = int(choices["width"])
-        heads, kv_heads, head_size = int(choices["heads"]), int(choices["kv_heads"]), int(choices["head_size"])
-        norm, activation = str(choices["norm"]), str(choices["activation"])
+        norm = str(choices["norm"])
         input_shape, stem = self._stem(architecture)
         tokens = stem.tokens
-        if heads % kv_heads:
-            raise DegenerateArchitectureError(
-                f"{kv_heads} key and value heads do not divide {heads} heads; expected a divisor of {heads}"
-            )
-        blocks: list[tuple[str, object]] = [("stem", stem)]
-        for layer in range(int(choices["depth"])):
-            hidden = width * int(choices[f"layer{layer}_mlp_ratio"])
-            attention = Attention(width, heads, kv_heads, head_size, tokens, norm)
-            blocks.append((f"layer{layer}_attention", attention))
-            blocks.append((f"layer{layer}_mlp", Mlp(width, hidden, activation, norm)))
+
+        def attention(heads: int, kv_heads: int, head_size: int) -> Attention:
+            return Attention(width, heads, kv_heads, head_size, tokens, norm)
+
+        layers = layer_blocks(choices, int(choices["depth"]), width, attention)
         head = TokenHead(width, tokens, self.task.classes, norm, str(choices["pooling"]))
-        blocks.append(("head", head))
-        return Network(input_shape, tuple(blocks))
+        return Network(input_shape, (("stem", stem), *layers, ("head", head)))
 
     def _stem(self, architecture: Architecture) -> tuple[tuple[int, ...], PatchStem | TokenStem]:
         choices, channels = architecture.choices, self.task.channels
@@ -164,10 +160,36 @@ class Transformer(BlockSpace):
             *(self.widths, self.heads, self.kv_heads, self.head_sizes),
             *(self.activations, self.norms, self.poolings),
         )
-        states = len(self.precisions)
-        per_layer = len(self.mlp_ratios) * states**2
-        total: int = prod(map(len, everywhere)) * states**2 * sum(per_layer**depth for depth in self.depths)
-        return total
+        return prod(map(len, everywhere)) * len(self.precisions) ** 2 * count_layers(self, self.depths)
+
+    def shared_weights(self) -> Mapping[str, Tensor]:
+        """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
+        from search_spaces.shared_layers import shared_tensors
+
+        layers = largest_layers(self, max(self.widths), max(self.depths), self.task.classes)
+        return shared_tensors(named(chain((("stem", stem) for stem in self._largest_stems()), layers)))
+
+    def _largest_stems(self) -> Iterator[PatchStem | TokenStem]:
+        width = max(self.widths)
+        if self.reads_text:
+            yield TokenStem(self.task.vocabulary, width, max(self.lengths))
+        for side in self.resolutions:
+            for patch in self.patches:
+                with suppress(DegenerateArchitectureError):
+                    yield PatchStem(self.task.channels, width, patch, token_count(side, patch))
+
+    def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
+        """Return block to the prefix under which its weights stand among the shared ones."""
+        return shared_names(self.decode(architecture))
+
+    def shared_places(self, architecture: Architecture, /) -> Mapping[str, Mapping[int, Sequence[int]]]:
+        """Return which entries the weights of attention take, so that each head keeps its place."""
+        return head_places(self.decode(architecture), self)
+
+    def sandwich(self, rng: np.random.Generator, others: int, /) -> Sequence[Architecture]:
+        """Return the widest network, the narrowest and some others, all of one resolution or length."""
+        sizes = {"length": self.lengths} if self.reads_text else {"resolution": self.resolutions}
+        return sandwich(self.suggest, sizes, rng, others)
 
 
 def token_count(side: int, patch: int) -> int:

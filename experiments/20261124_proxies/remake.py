@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
-from nas.accuracy.combined import AZ_NAS, DEFAULT, rank_product
+from nas.accuracy.combined import AZ_NAS, DEFAULT, rank_product, rank_product_within
+from nas.accuracy.population import MEMBERS
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("NAS_SHARED_DATA", HERE.parents[2] / "shared" / "data"))
@@ -109,12 +110,19 @@ def proxies_table() -> str:
         found = correlations(combined(columns, names, rows), accuracy, rows)
         total = f"{sum(seconds[name] for name in names):.2f}"
         lines.append(line(title, found, int(rows.sum()), PUBLISHED.get(title, ""), total))
+    members = np.arange(len(cells)) < MEMBERS
+    within = np.zeros(len(cells))
+    within[~members] = rank_product_within(
+        {name: columns[name][members] for name in DEFAULT}, {name: columns[name][~members] for name in DEFAULT}
+    )
+    title = f"`combined`: default, ranks among the first {MEMBERS} cells"
+    lines.append(line(title, correlations(within, accuracy, ~members), int((~members).sum()), "", total))
     lines.append(line("*aim*", [(tau, np.nan) for tau in AIM], 0).replace(" / nan", "").replace("| 0 |", "| |"))
     return "\n".join([*lines, "", f"The default is the product of the ranks of {', '.join(DEFAULT)}.", ""])
 
 
 def choices(most: int = 5, shown: int = 8) -> str:
-    """Return the best combinations on the cells on which the default was chosen."""
+    """Return the best combinations on the cells on which the default was chosen, and what they reach on the others."""
     cells, columns, _ = read()
     rows = np.arange(len(cells)) < CHOSEN_ON
     names = [name for name, score in columns.items() if name != "params" and not np.isnan(score[rows]).any()]
@@ -124,13 +132,23 @@ def choices(most: int = 5, shown: int = 8) -> str:
             found = correlations(combined(columns, some, rows), accuracy, rows)
             tried.append((float(np.mean([tau for tau, _ in found])), some, found))
     lines = [
-        f"The best of {len(tried)} combinations on the first {CHOSEN_ON} cells, on which the default was chosen:",
+        f"The best of {len(tried)} combinations on the first {CHOSEN_ON} cells, on which the default was chosen; beside it the mean "
+        "of the three tau there, and on those of the other cells that have all of its scores.",
         "",
+        f"| scores | {' | '.join(TITLES)} | mean tau | others: mean tau | others: default's | cells |",
+        "|---" * 7 + "|",
     ]
-    lines += [f"| scores | cells | {' | '.join(TITLES)} |", "|---|---|---|---|---|"]
-    for _, some, found in sorted(tried, reverse=True)[:shown]:
-        lines.append(line(", ".join(some), found, int(rows.sum())).replace(" |  |  |", " |"))
+    for mean, some, found in sorted(tried, reverse=True)[:shown]:
+        others = ~rows & np.all([~np.isnan(columns[name]) for name in some], axis=0)
+        held = [mean_tau(combined(columns, names, others), accuracy, others) for names in (some, DEFAULT)]
+        cells_of = " | ".join(f"{tau:.3f} / {rho:.3f}" for tau, rho in found)
+        told = f"{mean:.3f} | {held[0]:.3f} | {held[1]:.3f} | {int(others.sum())}"
+        lines.append(f"| {', '.join(some)} | {cells_of} | {told} |")
     return "\n".join([*lines, ""])
+
+
+def mean_tau(score: Array, accuracy: dict[str, Array], rows: NDArray[np.bool_]) -> float:
+    return float(np.mean([tau for tau, _ in correlations(score, accuracy, rows)]))
 
 
 def perplexity_table() -> str:
@@ -161,8 +179,8 @@ def perplexity_table() -> str:
     }
     halves = np.arange(len(width)) % 2 == 0
     lines = [
-        f"Kendall tau / Spearman rho with the perplexity of {len(width):,} GPT-2 variants, sign turned. Exponents were looked "
-        "at on the first of two halves.",
+        f"Kendall tau / Spearman rho with the perplexity of {len(width):,} GPT-2 variants, sign turned. The exponent was "
+        "guessed from a regression over all rows.",
         "",
         "| score | all | first half | second half |",
         "|---|---|---|---|",

@@ -24,7 +24,7 @@ from nas.measure import host as machine
 from nas.measure.harness import Harness, Run
 from nas.measure.schedule import Scheduler, floating
 from nas.measure.settings import TimingSettings
-from nas.measure.versus import make_host, take_turns
+from nas.measure.versus import THREADS_REST_S, make_host, take_turns
 from nas.runtime.inputs import random_inputs
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_runtime import OnnxRuntime
@@ -101,15 +101,17 @@ def against_default(
     from nas.measure.schedule import Route
 
     assert isinstance(route, Route)
-    default = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4
+    default = onnxruntime.InferenceSession(str(model), quiet, providers=["CPUExecutionProvider"])
     with floating(model) as version:
         session = runtimes[route.runtime].load(version(route.floats), threads=route.threads)
     given = random_inputs(session.inputs)
     runs: dict[str, Run] = {"default": lambda: default.run(None, given), "taken": lambda: session.run(given)}
     with machine.pinned((), threads) as cores:
-        host, _ = make_host(cores, threads == 1)
+        host, _ = make_host(cores, True, threads)
         settings = TimingSettings(max_anchor_spread=0.1, tries=5)
-        turns = take_turns(runs, "default", Harness(settings, host), rounds=40)
+        turns = take_turns(runs, "default", Harness(settings, host, rest_s=THREADS_REST_S), rounds=40)
     ratio, times = turns.ratio("default", "taken"), turns.times_ms()
     medians = times["default"]["median"], times["taken"]["median"]
     return ratio.median, ratio.q25, ratio.q75, *medians, turns.disturbance

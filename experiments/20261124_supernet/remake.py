@@ -1,13 +1,18 @@
-"""Does accuracy from shared weights rank as standalone training does? Digits, architectures of `convnet` drawn with seed 0.
+"""Does accuracy from shared weights rank as standalone training does? Architectures drawn with seed 0, setting by setting.
 
-    OMP_NUM_THREADS=1 .venv/bin/python experiments/20261124_supernet/remake.py [ARCHITECTURES]
+    OMP_NUM_THREADS=1 .venv/bin/python experiments/20261124_supernet/remake.py [SETTING ...]
 
-The supernet's file and results.jsonl are gone on with where they stopped; table.md is written anew.
+The supernet's file and each setting's <setting>.jsonl are gone on with where they stopped; table.md is written anew.
 """
 
+from __future__ import annotations
+
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,63 +21,145 @@ from scipy.stats import kendalltau, spearmanr
 
 from nas.accuracy.supernet import Supernet
 from nas.accuracy.training import ShortTraining
+from nas.data import Dataset
+from nas.data.cifar10 import Cifar10
 from nas.data.digits import Digits
+from nas.protocols import SearchSpace
 from search_spaces.convnet import ConvNet
+from search_spaces.hybrid import Hybrid
+from search_spaces.transformer import Transformer
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results.jsonl"
-# Small, since the machine was busy: two stages, one size of input, one activation.
-SPACE = {
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+DATA = Path(os.environ.get("NAS_SHARED_DATA", ROOT.parent / "shared" / "data"))
+FOLDER = str(ROOT / "runs" / "supernets")
+ROW = dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared.
+
+    Args:
+        title: in words.
+        load: the data.
+        space: of the data.
+        supernet: trained once.
+        alone: the training of one network.
+        count: architectures.
+    """
+
+    title: str
+    load: Callable[[], Dataset]
+    space: Callable[[Dataset], SearchSpace]
+    supernet: Supernet
+    alone: ShortTraining
+    count: int = 24
+
+
+def digits() -> Dataset:
+    return Digits(resolutions=(8,)).load()
+
+
+def cifar10() -> Dataset:
+    return Cifar10(str(DATA / "cifar10"), (16,), 5000, 2000, 64).load()
+
+
+def same(passes: int, batch_size: int, learning_rate: float) -> tuple[Supernet, ShortTraining]:
+    """Return both trainings by one recipe: a network alone has as many epochs as the supernet has passes."""
+    recipe = {"batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": 0.01, "label_smoothing": 0.1}
+    return Supernet(folder=FOLDER, passes=passes, **recipe), ShortTraining(epochs=passes, patience=None, **recipe)
+
+
+# Small spaces, since the machine was busy: one size of input, one activation.
+CONVNET = {
     **{"widths": ((4, 8, 16), (8, 16, 32)), "strides": ("122", "121", "212"), "activations": ("relu",)},
     **{"depths": (1, 2), "kernels": (3, 5), "expansions": (1, 2, 4), "head_widths": (0,)},
 }
-SUPERNET = Supernet(folder=str(HERE.parents[1] / "runs" / "supernets"), passes=10, batch_size=64, learning_rate=8e-3)
-ALONE = ShortTraining(epochs=4, patience=None)
+LAYERS = {
+    **{"heads": (2, 4), "kv_heads": (1, 2), "head_sizes": (4, 8), "mlp_ratios": (1, 2, 3)},
+    **{"activations": ("gelu",), "norms": ("layernorm",), "poolings": ("mean",)},
+}
+HYBRID = {
+    **{"stem_widths": (4, 8), "widths": ((4, 8, 16),), "strides": ("11", "12"), "depths": (1, 2)},
+    **{"expansions": (1, 2, 4), "patches": (1, 2), "token_widths": (8, 16, 32), "layers": (1, 2, 3)},
+}
+SETTINGS = {
+    "convnet_digits": Setting(
+        "convnet, digits; 10 passes, alone 4 epochs by the default recipe",
+        digits,
+        lambda data: ConvNet(data.task, (8,), **CONVNET),
+        Supernet(folder=FOLDER, passes=10, batch_size=64, learning_rate=8e-3),
+        ShortTraining(epochs=4, patience=None),
+    ),
+    "transformer_digits": Setting(
+        "transformer, digits; 30 passes, alone 30 epochs by the same recipe",
+        digits,
+        lambda data: Transformer(data.task, (8,), patches=(2, 4), widths=(8, 16, 32), depths=(1, 2, 3, 4), **LAYERS),
+        *same(30, 64, 4e-3),
+    ),
+    "hybrid_digits": Setting(
+        "hybrid, digits; 15 passes, alone 15 epochs by the same recipe",
+        digits,
+        lambda data: Hybrid(data.task, (8,), **HYBRID, **LAYERS),
+        *same(15, 64, 4e-3),
+    ),
+    "convnet_cifar10": Setting(
+        "convnet, CIFAR-10, 5,000 pictures at 16x16; 6 passes, alone 6 epochs by the same recipe",
+        cifar10,
+        lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
+        *same(6, 64, 4e-3),
+        count=16,
+    ),
+}
 
 
-def main(count: int) -> None:
+def run(name: str, setting: Setting) -> None:
     torch.set_num_threads(1)
-    digits = Digits(resolutions=(8,)).load()
-    space = ConvNet(digits.task, (8,), **SPACE)
+    data, path = setting.load(), HERE / f"{name}.jsonl"
+    space, rows = setting.space(data), read(path)
     began = time.process_time()
-    SUPERNET.prepare(space, digits, seed=0)
-    spent = time.process_time() - began
-    encoding = digits.preprocessing(8, 8)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
-    rng = np.random.default_rng(0)
-    drawn = [space.sample(rng) for _ in range(count)]
+    setting.supernet.prepare(space, data, seed=0)
     if not any("supernet_s" in row for row in rows):
-        write(rows, {"supernet_s": spent})
-    for architecture in drawn:
+        write(path, {"supernet_s": time.process_time() - began})
+    rng = np.random.default_rng(0)
+    for architecture in [space.sample(rng) for _ in range(setting.count)]:
         if any(row.get("id") == architecture.id for row in rows):
             continue
+        encoding = data.preprocessing(*space.input_size(architecture))
         torch.manual_seed(0)
         module, graph = space.build(architecture), space.lower(architecture)
         began = time.process_time()
-        shared = SUPERNET.adopt(module, space, architecture, digits, encoding, seed=0)
+        shared = setting.supernet.adopt(module, space, architecture, data, encoding, seed=0)
         middle = time.process_time()
         torch.manual_seed(0)
-        alone = ALONE.train(space.build(architecture), digits, encoding, seed=0)
-        row = {"id": architecture.id, "macs": graph.macs, "params": graph.parameters}
+        alone = setting.alone.train(space.build(architecture), data, encoding, seed=0)
+        row: ROW = {"id": architecture.id, "macs": graph.macs, "params": graph.parameters}
         row |= {"shared": shared.accuracy_fp32, "alone": alone.accuracy_fp32}
-        write(rows, row | {"shared_s": middle - began, "alone_s": time.process_time() - middle})
-    (HERE / "table.md").write_text(table(rows))
+        write(path, row | {"shared_s": middle - began, "alone_s": time.process_time() - middle})
 
 
-def write(rows: list[dict[str, float]], row: dict[str, float]) -> None:
-    rows.append(row)
-    with RESULTS.open("a") as file:
+def read(path: Path) -> list[ROW]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write(path: Path, row: ROW) -> None:
+    with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
-def table(rows: list[dict[str, float]]) -> str:
-    supernet_s = next(row["supernet_s"] for row in rows if "supernet_s" in row)
+def table(name: str, setting: Setting) -> list[str]:
+    rows = read(HERE / f"{name}.jsonl")
     found = [row for row in rows if "id" in row]
+    if len(found) < 2:
+        return []
+    # A training that was cut and gone on with has its time in parts, of which only the last was noted.
+    supernet_s = next(float(row["supernet_s"]) for row in rows if "supernet_s" in row)
     column = {name: np.array([float(row[name]) for row in found]) for name in found[0] if name != "id"}
     lines = [
-        f"{len(found)} architectures, rank correlation with the validation accuracy of {ALONE.epochs} epochs of their own.",
+        f"{setting.title}; {len(found)} architectures.",
         "",
-        "| score | Spearman rho | Kendall tau | mean | processor seconds, all |",
+        "| score | Spearman rho | Kendall tau | mean accuracy | processor seconds, all |",
         "|---|---|---|---|---|",
     ]
     costs = {
@@ -80,13 +167,22 @@ def table(rows: list[dict[str, float]]) -> str:
         "macs": "0",
         "params": "0",
     }
-    for name, cost in costs.items():
-        rho, tau = (rank(column[name], column["alone"]).statistic for rank in (spearmanr, kendalltau))
-        mean = f"{column[name].mean():.3f}" if name == "shared" else ""
-        lines.append(f"| {name} | {rho:.3f} | {tau:.3f} | {mean} | {cost} |")
+    for score, cost in costs.items():
+        rho, tau = (rank(column[score], column["alone"]).statistic for rank in (spearmanr, kendalltau))
+        mean = f"{column[score].mean():.3f}" if score == "shared" else ""
+        lines.append(f"| {score} | {rho:.3f} | {tau:.3f} | {mean} | {cost} |")
     lines.append(f"| alone | | | {column['alone'].mean():.3f} | {column['alone_s'].sum():.0f} |")
-    return "\n".join([*lines, ""])
+    return [*lines, ""]
+
+
+def main(names: list[str]) -> None:
+    for name in names:
+        run(name, SETTINGS[name])
+    lines = ["Rank correlation of each score with the validation accuracy of networks trained alone.", ""]
+    for name, setting in SETTINGS.items():
+        lines += table(name, setting)
+    (HERE / "table.md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    main(sys.argv[1:] or list(SETTINGS))

@@ -14,6 +14,7 @@
 #include "cache.h"
 #include "nas/isa.h"
 #include "nas/program.h"
+#include "nas/threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -53,7 +54,12 @@ nb::tuple shape_of(const nas::TensorRecord& tensor) {
 // A program with a lock around its arena. Arrays may hold several inferences behind one another; they run in turn.
 class BoundProgram {
  public:
-  BoundProgram(const nb::bytes& bytes, const std::optional<std::string>& isa) {
+  BoundProgram(const nb::bytes& bytes, const std::optional<std::string>& isa, int threads, std::optional<double> split_ns) {
+    if (threads < 1 || threads > nas::kMostParts) {
+      const std::string message =
+          "threads=" + std::to_string(threads) + "; expected 1 to " + std::to_string(nas::kMostParts) + ".";
+      throw nb::value_error(message.c_str());
+    }
     const nas::IsaLevel& level = isa ? nas::isa_named(*isa, "isa") : nas::chosen_isa();
     isa_ = level.name;
     std::string wrong;
@@ -65,13 +71,22 @@ class BoundProgram {
       wrong = nas::load_plan(data, size, &plan);
       nas::Level kernels = nas::Level::portable;
       if (wrong.empty() && !nas::level_named(level.name, &kernels)) wrong = "its level has no kernels";
-      if (wrong.empty()) program_ = nas::Program::make(std::move(plan), kernels, &wrong);
+      if (wrong.empty()) program_ = nas::Program::make(std::move(plan), kernels, &wrong, {threads, split_ns.value_or(nas::kSplitNs)});
     }
     if (program_ == nullptr) throw nb::value_error(("the planned model was refused: " + wrong).c_str());
   }
 
   std::string isa() const { return isa_; }
   std::size_t arena_bytes() const { return program_->arena_bytes() + program_->scratch_bytes(); }
+
+  int threads() const { return program_->threads(); }
+
+  // Parts of each step.
+  nb::list parts() const {
+    nb::list listed;
+    for (std::size_t index = 0; index < program_->plan().ops.size(); ++index) listed.append(program_->step(index).parts());
+    return listed;
+  }
 
   nb::list inputs() const { return described(program_->plan().inputs); }
   nb::list outputs() const { return described(program_->plan().outputs); }
@@ -212,10 +227,14 @@ class BoundProgram {
 }  // namespace
 
 void bind_program(nb::module_& m) {
+  m.def("most_threads", &nas::most_threads, "Processors that this process was allowed when it loaded this module.");
   nb::class_<CachePool>(m, "CachePool", "Memory for the keys and values of texts, shared by the programs of a model.")
       .def(nb::init<>());
   nb::class_<BoundProgram>(m, "Program", "A planned model, ready to run on this processor.")
-      .def(nb::init<const nb::bytes&, const std::optional<std::string>&>(), "plan"_a, "isa"_a = nb::none())
+      .def(nb::init<const nb::bytes&, const std::optional<std::string>&, int, std::optional<double>>(), "plan"_a,
+           "isa"_a = nb::none(), "threads"_a = 1, "split_ns"_a = nb::none())
+      .def_prop_ro("threads", &BoundProgram::threads, "Threads that run it: 1 where no step is worth sharing.")
+      .def_prop_ro("parts", &BoundProgram::parts, "Of each operator, in how many parts threads compute it.")
       .def_prop_ro("isa", &BoundProgram::isa, "Name of the level whose kernels were allowed.")
       .def_prop_ro("arena_bytes", &BoundProgram::arena_bytes, "Memory for all tensors.")
       .def_prop_ro("inputs", &BoundProgram::inputs, "Shape and type of each input.")

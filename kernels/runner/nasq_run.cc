@@ -1,19 +1,15 @@
-// nasq-run MODEL.nasq: loads a planned model, runs it, times it and prints JSON. One file, no Python, no exceptions.
+// nasq-run MODEL.nasq: loads a planned model, runs it, times it and prints JSON. One file, no Python, no C library.
 //
 // Timing: pinned to one core, in bursts of real-time priority of at most 0.4 s where the user may have it, blocks of 10
 // runs, a pause between blocks. The median of a block stands for it; p10, median and quartiles are over blocks. Several
 // models are timed in turns, block by block, and all runs are printed: whoever compares them has the same minute for all.
-#include <sched.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
 #include "nas/program.h"
+#include "system.h"
+#include "text.h"
 
 namespace {
 
@@ -34,26 +30,30 @@ struct Options {
 };
 
 int usage() {
-  std::fprintf(stderr,
-               "usage: nasq-run MODEL.nasq [MORE.nasq ...] [--blocks N] [--runs N] [--core N] [--most-ms N] [--no-realtime]\n"
-               "                [--input FILE] [--output FILE] [--operators]\n"
-               "  MORE.nasq    timed in turns with the first one\n"
-               "  --blocks     blocks of 10 runs to time, 0 for none (default 20)\n"
-               "  --runs       runs before them, which are not timed (default 1)\n"
-               "  --core       processor to be pinned to (default 0)\n"
-               "  --most-ms    of several models, ends after so many milliseconds and 5 blocks (default 0: after all blocks)\n"
-               "  --no-realtime  never asks for real-time priority\n"
-               "  --input      raw bytes of the inputs (default: made up, the same everywhere)\n"
-               "  --output     file for the raw bytes of the outputs\n"
-               "  --operators  also print the median time of each operator\n");
+  runner::print_error(
+      "usage: nasq-run MODEL.nasq [MORE.nasq ...] [--blocks N] [--runs N] [--core N] [--most-ms N] [--no-realtime]\n"
+      "                [--input FILE] [--output FILE] [--operators]\n"
+      "  MORE.nasq    timed in turns with the first one\n"
+      "  --blocks     blocks of 10 runs to time, 0 for none (default 20)\n"
+      "  --runs       runs before them, which are not timed (default 1)\n"
+      "  --core       processor to be pinned to (default 0)\n"
+      "  --most-ms    of several models, ends after so many milliseconds and 5 blocks (default 0: after all blocks)\n"
+      "  --no-realtime  never asks for real-time priority\n"
+      "  --input      raw bytes of the inputs (default: made up, the same everywhere)\n"
+      "  --output     file for the raw bytes of the outputs\n"
+      "  --operators  also print the median time of each operator\n");
   return 2;
 }
 
 bool number(const char* text, int* value) {
-  char* end = nullptr;
-  const long parsed = std::strtol(text, &end, 10);
-  if (end == text || *end != '\0' || parsed < 0 || parsed > 1000000) return false;
-  *value = int(parsed);
+  int parsed = 0;
+  if (*text == '\0') return false;
+  for (; *text != '\0'; ++text) {
+    if (*text < '0' || *text > '9') return false;
+    parsed = parsed * 10 + (*text - '0');
+    if (parsed > 1000000) return false;
+  }
+  *value = parsed;
   return true;
 }
 
@@ -85,37 +85,6 @@ bool parse(int count, char** words, Options* options) {
   return !options->models.empty();
 }
 
-bool read_file(const char* path, std::vector<std::uint8_t>* bytes) {
-  std::FILE* file = std::fopen(path, "rb");
-  if (file == nullptr) return false;
-  std::uint8_t chunk[65536];
-  std::size_t count = 0;
-  while ((count = std::fread(chunk, 1, sizeof(chunk), file)) > 0) bytes->insert(bytes->end(), chunk, chunk + count);
-  const bool good = std::ferror(file) == 0;
-  std::fclose(file);
-  return good;
-}
-
-double now_s() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
-}
-
-bool pin(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (core >= CPU_SETSIZE) return false;
-  CPU_SET(core, &set);
-  return sched_setaffinity(0, sizeof(set), &set) == 0;
-}
-
-bool realtime(bool on) {
-  sched_param parameter{};
-  parameter.sched_priority = on ? 50 : 0;
-  return sched_setscheduler(0, on ? SCHED_FIFO : SCHED_OTHER, &parameter) == 0;
-}
-
 double percentile(std::vector<double> values, double share) {
   std::sort(values.begin(), values.end());
   const double at = share * double(values.size() - 1);
@@ -136,7 +105,7 @@ class Inputs {
 
   bool read(const char* path) {
     std::vector<std::uint8_t> given;
-    if (!read_file(path, &given) || given.size() != bytes_.size()) return false;
+    if (!runner::read_file(path, &given) || given.size() != bytes_.size()) return false;
     bytes_ = given;
     return true;
   }
@@ -188,32 +157,29 @@ std::uint64_t digest(nas::Program& program) {
 }
 
 bool write_outputs(nas::Program& program, const char* path) {
-  std::FILE* file = std::fopen(path, "wb");
-  if (file == nullptr) return false;
-  bool good = true;
+  std::vector<std::uint8_t> bytes;
   for (const std::uint32_t id : program.plan().outputs) {
-    const std::size_t size = bytes_of(program.plan().tensors[id]);
-    good = std::fwrite(program.data(id), 1, size, file) == size && good;
+    bytes.insert(bytes.end(), program.data(id), program.data(id) + bytes_of(program.plan().tensors[id]));
   }
-  return std::fclose(file) == 0 && good;
+  return runner::write_file(path, bytes);
 }
 
 // Seconds of each run of a block.
 std::vector<double> time_block(nas::Program& program, const Inputs& inputs, bool wanted, bool* bursts) {
-  *bursts = wanted && realtime(true) && *bursts;
-  const double started = now_s();
+  *bursts = wanted && runner::realtime(true) && *bursts;
+  const double started = runner::now_s();
   std::vector<double> runs;
   for (int run = 0; run <= kRunsPerBlock; ++run) {
     inputs.fill();
-    const double before = now_s();
+    const double before = runner::now_s();
     program.run();
-    const double after = now_s();
+    const double after = runner::now_s();
     // The first one warms up, unless a burst has room for one only.
     if (run > 0 || after - started > kMostBurstS) runs.push_back(after - before);
     if (after - started > kMostBurstS) break;
   }
-  if (wanted) realtime(false);
-  usleep(5000);
+  if (wanted) runner::realtime(false);
+  runner::pause_us(5000);
   return runs;
 }
 
@@ -234,9 +200,9 @@ struct Model {
 // By model, block and run. The order turns by one from round to round, so that no model always follows the same neighbour.
 std::vector<std::vector<std::vector<double>>> time_turns(const std::vector<Model>& models, const Options& options, bool* bursts) {
   std::vector<std::vector<std::vector<double>>> seconds(models.size());
-  const double started = now_s();
+  const double started = runner::now_s();
   for (int block = 0; block < options.blocks; ++block) {
-    if (options.most_ms > 0 && block >= kFewestBlocks && now_s() - started > 1e-3 * options.most_ms) break;
+    if (options.most_ms > 0 && block >= kFewestBlocks && runner::now_s() - started > 1e-3 * options.most_ms) break;
     for (std::size_t position = 0; position < models.size(); ++position) {
       const std::size_t index = (position + std::size_t(block)) % models.size();
       seconds[index].push_back(time_block(*models[index].program, *models[index].inputs, options.realtime, bursts));
@@ -248,7 +214,7 @@ std::vector<std::vector<std::vector<double>>> time_turns(const std::vector<Model
 // KiB of this process by a name such as VmHWM, the most that was resident; -1 where the system does not say.
 long status_kib(const char* name) {
   std::vector<std::uint8_t> text;
-  if (!read_file("/proc/self/status", &text)) return -1;
+  if (!runner::read_file("/proc/self/status", &text)) return -1;
   const std::vector<std::uint8_t> wanted(name, name + std::strlen(name));
   auto at = std::search(text.begin(), text.end(), wanted.begin(), wanted.end());
   while (at != text.end() && (*at < '0' || *at > '9')) ++at;
@@ -258,19 +224,7 @@ long status_kib(const char* name) {
   return kib;
 }
 
-// A name of the file as JSON has it.
-void print_string(const char* text) {
-  std::putchar('"');
-  for (; *text != '\0'; ++text) {
-    const unsigned char c = static_cast<unsigned char>(*text);
-    if (c == '"' || c == '\\') std::printf("\\%c", c);
-    else if (c < 32 || c > 126) std::printf("\\u%04x", c);
-    else std::putchar(c);
-  }
-  std::putchar('"');
-}
-
-void print_operators(nas::Program& program, const Inputs& inputs) {
+std::string operators_json(nas::Program& program, const Inputs& inputs) {
   const std::size_t steps = program.plan().ops.size();
   constexpr int kRuns = 20;
   std::vector<double> seconds(steps * kRuns);
@@ -278,51 +232,61 @@ void print_operators(nas::Program& program, const Inputs& inputs) {
     inputs.fill();
     program.run_timed(seconds.data() + steps * std::size_t(run));
   }
-  std::printf(", \"operators\": [");
+  std::string json = ", \"operators\": [";
   for (std::size_t step = 0; step < steps; ++step) {
     std::vector<double> times;
     for (int run = 0; run < kRuns; ++run) times.push_back(seconds[steps * std::size_t(run) + step]);
-    std::printf("%s{\"name\": ", step == 0 ? "" : ", ");
-    print_string(program.plan().ops[step].name.c_str());
-    std::printf(", \"kernel\": \"%s\", \"median_us\": %.3f}", program.step(step).kernel(), percentile(times, 0.5) * 1e6);
+    json += step == 0 ? "{\"name\": " : ", {\"name\": ";
+    json += runner::quoted(program.plan().ops[step].name) + ", \"kernel\": \"" + program.step(step).kernel() +
+            "\", \"median_us\": " + runner::decimal(percentile(times, 0.5) * 1e6, 3) + "}";
   }
-  std::printf("]");
+  return json + "]";
 }
 
-void print_turns(const std::vector<std::vector<std::vector<double>>>& seconds, double started) {
-  std::printf(", \"started_s\": %.6f, \"elapsed_s\": %.6f, \"turns_us\": ", started, now_s() - started);
+std::string turns_json(const std::vector<std::vector<std::vector<double>>>& seconds, double started) {
+  std::string json = ", \"started_s\": " + runner::decimal(started, 6) +
+                     ", \"elapsed_s\": " + runner::decimal(runner::now_s() - started, 6) + ", \"turns_us\": ";
   for (std::size_t model = 0; model < seconds.size(); ++model) {
-    std::printf(model == 0 ? "[[" : ", [");
+    json += model == 0 ? "[[" : ", [";
     for (std::size_t block = 0; block < seconds[model].size(); ++block) {
-      std::printf(block == 0 ? "[" : ", [");
+      json += block == 0 ? "[" : ", [";
       const std::vector<double>& runs = seconds[model][block];
-      for (std::size_t run = 0; run < runs.size(); ++run) std::printf(run == 0 ? "%.3f" : ", %.3f", runs[run] * 1e6);
-      std::printf("]");
+      for (std::size_t run = 0; run < runs.size(); ++run) json += (run == 0 ? "" : ", ") + runner::decimal(runs[run] * 1e6, 3);
+      json += "]";
     }
-    std::printf("]");
+    json += "]";
   }
-  std::printf("]");
+  return json + "]";
 }
 
-int fail(const char* what, const char* detail) {
-  std::fprintf(stderr, "nasq-run: %s%s\n", what, detail);
+std::string times_json(const std::vector<double>& blocks) {
+  const auto share = [&](const char* name, double of) {
+    return std::string(", \"") + name + "\": " + runner::decimal(percentile(blocks, of) * 1e3, 6);
+  };
+  return ", \"blocks\": " + runner::whole(blocks.size()) + ", \"runs_per_block\": " + runner::whole(kRunsPerBlock) +
+         share("p10_ms", 0.1) + share("q25_ms", 0.25) + share("median_ms", 0.5) + share("q75_ms", 0.75);
+}
+
+std::string truth(bool value) { return value ? "true" : "false"; }
+
+int fail(const std::string& what) {
+  runner::print_error("nasq-run: " + what + "\n");
   return 1;
 }
 
 // Loads a model, makes up its inputs or reads them, and runs it as often as was asked for; 0, or the exit status.
 int make_ready(const char* path, nas::Level level, const Options& options, Model* model) {
   std::vector<std::uint8_t> file;
-  if (!read_file(path, &file)) return fail("this file cannot be read: ", path);
+  if (!runner::read_file(path, &file)) return fail(std::string("this file cannot be read: ") + path);
   nas::Plan plan;
   std::string wrong = nas::load_plan(file.data(), file.size(), &plan);
   if (wrong.empty()) model->program = nas::Program::make(std::move(plan), level, &wrong);
-  if (model->program == nullptr) return fail("the planned model was refused: ", wrong.c_str());
+  if (model->program == nullptr) return fail("the planned model was refused: " + wrong);
   model->inputs = std::make_unique<Inputs>(model->program.get());
   if (options.input == nullptr) {
     model->inputs->make_up();
   } else if (!model->inputs->read(options.input)) {
-    std::fprintf(stderr, "nasq-run: %s must hold %zu bytes\n", options.input, model->inputs->size());
-    return 1;
+    return fail(std::string(options.input) + " must hold " + runner::whole(model->inputs->size()) + " bytes");
   }
   for (int run = 0; run < options.runs; ++run) {
     model->inputs->fill();
@@ -338,8 +302,8 @@ int main(int count, char** words) {
   if (!parse(count, words, &options)) return usage();
   nas::Level level{};
   const char* refused = nullptr;
-  if (!nas::chosen_level(&level, &refused)) return fail("NAS_FORCE_ISA names a level that is not available: ", refused);
-  const bool pinned = pin(options.core);
+  if (!nas::chosen_level(&level, &refused)) return fail(std::string("NAS_FORCE_ISA names a level that is not available: ") + refused);
+  const bool pinned = runner::pin(options.core);
   std::vector<Model> models(options.models.size());
   const long before_kib = status_kib("VmRSS:");
   long peak_kib = -1;
@@ -348,23 +312,21 @@ int main(int count, char** words) {
     if (index == 0) peak_kib = status_kib("VmHWM:");
   }
   nas::Program& program = *models[0].program;
-  if (options.output != nullptr && !write_outputs(program, options.output)) return fail("cannot write ", options.output);
-  std::printf("{\"isa\": \"%s\", \"operators_count\": %zu, \"arena_bytes\": %zu, \"output_digest\": \"%016llx\"", nas::level_name(level),
-              program.plan().ops.size(), program.arena_bytes() + program.scratch_bytes(),
-              static_cast<unsigned long long>(digest(program)));
-  if (before_kib >= 0 && peak_kib > before_kib) std::printf(", \"memory_kib\": %ld", peak_kib - before_kib);
+  if (options.output != nullptr && !write_outputs(program, options.output)) return fail(std::string("cannot write ") + options.output);
+  std::string json = std::string("{\"isa\": \"") + nas::level_name(level) + "\", \"operators_count\": " +
+                     runner::whole(program.plan().ops.size()) + ", \"arena_bytes\": " +
+                     runner::whole(program.arena_bytes() + program.scratch_bytes()) + ", \"output_digest\": \"" +
+                     runner::hexadecimal(digest(program), 16) + "\"";
+  if (before_kib >= 0 && peak_kib > before_kib) json += ", \"memory_kib\": " + runner::whole(std::uint64_t(peak_kib - before_kib));
   bool bursts = options.realtime;
   if (options.blocks > 0 && models.size() > 1) {
-    const double started = now_s();
-    print_turns(time_turns(models, options, &bursts), started);
+    const double started = runner::now_s();
+    json += turns_json(time_turns(models, options, &bursts), started);
   } else if (options.blocks > 0) {
-    const std::vector<double> blocks = time_blocks(program, *models[0].inputs, options, &bursts);
-    std::printf(", \"blocks\": %zu, \"runs_per_block\": %d", blocks.size(), kRunsPerBlock);
-    std::printf(", \"p10_ms\": %.6f, \"q25_ms\": %.6f, \"median_ms\": %.6f, \"q75_ms\": %.6f", percentile(blocks, 0.1) * 1e3,
-                percentile(blocks, 0.25) * 1e3, percentile(blocks, 0.5) * 1e3, percentile(blocks, 0.75) * 1e3);
+    json += times_json(time_blocks(program, *models[0].inputs, options, &bursts));
   }
-  if (options.blocks > 0) std::printf(", \"pinned\": %s, \"realtime\": %s", pinned ? "true" : "false", bursts ? "true" : "false");
-  if (options.operators) print_operators(program, *models[0].inputs);
-  std::printf("}\n");
+  if (options.blocks > 0) json += ", \"pinned\": " + truth(pinned) + ", \"realtime\": " + truth(bursts);
+  if (options.operators) json += operators_json(program, *models[0].inputs);
+  runner::print(json + "}\n");
   return 0;
 }

@@ -7,9 +7,11 @@ void attention_tests();
 void bytes_tests();
 void conv_tests();
 void elementwise_tests();
+void execute_tests();
 void gemm_tests();
 void int4_tests();
 void norm_tests();
+void real_tests();
 }  // namespace nas_test
 
 int main() {
@@ -17,8 +19,10 @@ int main() {
   nas_test::conv_tests();
   nas_test::bytes_tests();
   nas_test::elementwise_tests();
+  nas_test::execute_tests();
   nas_test::int4_tests();
   nas_test::norm_tests();
+  nas_test::real_tests();
   nas_test::attention_tests();
   const nas_test::Counts& counts = nas_test::counts();
   std::printf("%ld checks, %ld failures\n", counts.checks, counts.failures);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -83,7 +83,7 @@ class SharedWeights:
                 tensor.copy_(tensors[name])
 
     def _cut(self, architecture: Architecture, module: nn.Module) -> dict[str, Tensor]:
-        prefixes = self._space.shared_blocks(architecture)
+        prefixes, places = self._space.shared_blocks(architecture), self._space.shared_places(architecture)
         parts = {}
         for name, parameter in module.named_parameters():
             block, _, path = name.partition(".")
@@ -93,27 +93,35 @@ class SharedWeights:
                 raise ConfigError(
                     f"the supernet has no {shared} of shape {tuple(parameter.shape)}; expected a supernet of this space"
                 )
-            parts[name] = part_of(whole, parameter.shape)
+            parts[name] = part_of(whole, parameter.shape, places.get(name))
         return parts
 
 
-def part_of(whole: Tensor, shape: Iterable[int]) -> Tensor:
-    """Return a view of the first entries of the first two axes, and of the middle of all others.
+def part_of(whole: Tensor, shape: Iterable[int], places: Mapping[int, Sequence[int]] | None = None) -> Tensor:
+    """Return the first entries of the first two axes and the middle of all others, a view where no places are given.
 
     Args:
         whole: such as (outputs, inputs, side, side) of a convolution.
         shape: sizes wanted, none larger.
+        places: axis to the entries wanted in the place of the first.
     """
     index = []
     for axis, (size, have) in enumerate(zip(shape, whole.shape, strict=True)):
         start = (have - size) // 2 if axis >= 2 else 0
-        index.append(slice(start, start + size))
-    return whole[tuple(index)]
+        chosen = axis in (places or {})
+        index.append(slice(None) if chosen else slice(start, start + size))
+    part = whole[tuple(index)]
+    for axis, entries in (places or {}).items():
+        part = part.index_select(axis, torch.tensor(entries))
+    return part
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the running statistics of batch norms to their mean over the batches (Yu and Huang 2019, section 3.1)."""
     norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        module.eval()
+        return
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -169,8 +169,8 @@ def sharing(space: SearchSpace) -> SharingSpace:
     """
     if not isinstance(space, WeightSharing):
         raise ConfigError(
-            f"space '{space.name}' shares no weights, which accuracy=supernet needs; choose space=convnet, or "
-            "accuracy=short_training"
+            f"space '{space.name}' shares no weights, which accuracy=supernet needs; choose space=convnet, "
+            "transformer or hybrid, or accuracy=short_training"
         )
     return cast(SharingSpace, space)
 

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.accuracy.block_scores import Expressivity, Progressivity, Trainability
+from nas.accuracy.combined import COMBINED, DEFAULT
 from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip, ZiCo
 from nas.accuracy.pattern_scores import Meco, Naswot, Swap
 from nas.accuracy.scratch import scratch
@@ -127,7 +128,12 @@ def own_proxy(proxy: AccuracyProxy) -> str:
         ConfigError: it has no name, or one of ours.
     """
     name = getattr(proxy, "name", None)
-    if not isinstance(name, str) or not name.isidentifier() or name in PROXIES or not hasattr(proxy, "score"):
+    if (
+        not isinstance(name, str)
+        or not name.isidentifier()
+        or name in (*PROXIES, COMBINED)
+        or not hasattr(proxy, "score")
+    ):
         raise ConfigError(
             f"proxy {type(proxy).__name__} has the name {name!r}; expected a word of its own, beside a method score"
         )
@@ -156,8 +162,10 @@ def make_proxy(name: str) -> AccuracyProxy:
     """
     if name in _OWN:
         return _OWN[name]
+    if name == COMBINED:
+        raise ConfigError(f"'{COMBINED}' has no score of its own: it ranks {', '.join(DEFAULT)} within a population")
     if name not in PROXIES:
-        raise unknown_name("proxy", name, PROXIES)
+        raise unknown_name("proxy", name, (*PROXIES, COMBINED))
     return PROXIES[name]()
 
 
@@ -198,7 +206,7 @@ class ZeroCost:
     """Stands in for training in a search that ranks by one proxy alone; its metric is ``proxy_score``.
 
     Args:
-        proxy: a key of ``PROXIES``, such as ``naswot``, or a proxy of a user's own.
+        proxy: a key of ``PROXIES``, such as ``naswot``, or ``combined``, or a proxy of a user's own.
 
     Raises:
         ConfigError: an unknown name, or a proxy of one's own without a name, or under one of ours.
@@ -206,7 +214,8 @@ class ZeroCost:
 
     def __init__(self, proxy: str | AccuracyProxy = "naswot") -> None:
         if isinstance(proxy, str):
-            make_proxy(proxy)
+            if proxy != COMBINED:
+                make_proxy(proxy)
             self.proxy = proxy
             return
         self.proxy = own_proxy(proxy)

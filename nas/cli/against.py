@@ -16,7 +16,7 @@ from nas.errors import ConfigError
 from nas.measure import host as machine
 from nas.measure.harness import Harness, Run
 from nas.measure.settings import TimingSettings
-from nas.measure.versus import differences, make_host, take_turns
+from nas.measure.versus import THREADS_REST_S, differences, make_host, take_turns
 from nas.protocols import OperatorTime, Runtime
 from nas.runtime.inputs import random_inputs
 from nas.runtime.openvino import openvino_inference
@@ -77,8 +77,9 @@ def compare(
     found = differences(sessions[ours], sessions[theirs], given)
     gc.collect()
     with machine.pinned(device.affinity, device.threads) as cores:
-        host, realtime = make_host(cores, settings.realtime and device.threads == 1)
-        turns = take_turns(runs, theirs, Harness(settings, host))
+        host, realtime = make_host(cores, settings.realtime, device.threads)
+        rest_s = THREADS_REST_S if device.threads > 1 else 0.0
+        turns = take_turns(runs, theirs, Harness(settings, host, rest_s=rest_s))
     ratio = turns.ratio(theirs, ours)
     return {
         f"ratio_to_{theirs}": ratio.median,

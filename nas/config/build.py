@@ -15,6 +15,7 @@ from typing import Any
 
 from nas.accuracy.trainers import Trainer
 from nas.config.baselines import make_baseline_job, read_requests, run_baselines
+from nas.config.earlier import first_candidates
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
@@ -50,6 +51,7 @@ from nas.search.worst import Threshold
 from nas.store import StudyStore
 from nas.targets import own_axes
 
+_FIRST = "first"  # answers that make the first candidates
 _TRACKING_PAUSE_S = 5.0
 _TRACKING_CLOSE_S = 90.0
 
@@ -71,7 +73,9 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
         parts = _start(config, folder, store)
         tracker: Tracker = instantiate(config["tracking"], folder=config["folder"], gate=parts.gate)
         try:
+            began = time.monotonic()
             shared = parts.prepare()
+            store.put("elapsed_s", store.get("elapsed_s", 0.0) + time.monotonic() - began)
             driver, executor, mirror = _driver(parts, store, tracker, observers)
             try:
                 ended = driver.run()
@@ -185,6 +189,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     check_sources(parts)
     _sampler(parts, 0)
     read_requests(parts)
+    first = first_candidates(parts) if store.get(_FIRST) is None else []
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -197,6 +202,8 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("device", _device_facts(parts))
     store.put(DEVICES, {name: _device_facts(part) for name, part in parts.each.items()})
     store.put("data", parts.dataset.fingerprint)
+    if store.get(_FIRST) is None:
+        store.put(_FIRST, first)
     store.put("finished", False)
     for name, content in parts.dataset.study_files.items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -253,6 +260,7 @@ def _driver(
         halving=parts.halving,
         threshold=Threshold(config.get("drop_worst", {})),
         foresight=parts.foresight,
+        first=store.get(_FIRST, []),
     )
     return driver, executor, mirror
 
@@ -267,7 +275,7 @@ def _sampler(parts: Parts, seed: int) -> Any:
 def _executor(parts: Parts, factory: Factory = make_job) -> Executor:
     node = parts.config["executor"]
     payload = {
-        "config": dict(parts.config),
+        "config": parts.config_of_workers(),
         "folder": str(parts.folder),
         "objectives": [asdict(objective) for objective in parts.objectives],
     }

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nas.accuracy.combined import COMBINED
+from nas.accuracy.population import Population
 from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture
 from nas.config.instantiate import allow_files, instantiate
@@ -18,9 +20,10 @@ from nas.cost_protocols import Documented, EnergyModel, LatencyModel
 from nas.data import Dataset, Encoding
 from nas.device import Device, local_fingerprint
 from nas.errors import ConfigError
-from nas.evaluate import Evaluator, evaluation_job, fidelity_key
+from nas.evaluate import SCORED, Evaluator, evaluation_job, fidelity_key
 from nas.evaluation import EvaluationKey
 from nas.executor.gate import FileGate
+from nas.measure.devices import as_known
 from nas.measure.meters import make_meter
 from nas.measure.replay import Meter
 from nas.measure.target import Target
@@ -103,6 +106,11 @@ class Parts:
     def device_keys(self) -> dict[str, str]:
         """Name of each device, ``device`` for the first one, to what stored costs are bound to."""
         return {"device": self.device.key, **{f"device {name}": part.device.key for name, part in self.others.items()}}
+
+    def config_of_workers(self) -> dict[str, Any]:
+        """Return the config with what boards have said of themselves, so that no worker asks them again."""
+        devices = {name: as_known(self.config["devices"][name], part.device) for name, part in self.each.items()}
+        return {**self.config, "device": as_known(self.config["device"], self.device), "devices": devices}
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -222,7 +230,14 @@ class Parts:
             others=tuple(
                 Target(name, part.screen, part.meter, part.energy_model) for name, part in self.others.items()
             ),
+            population=self.population,
         )
+
+    @cached_property
+    def population(self) -> Population | None:
+        """The networks among which ``combined`` ranks, or None where nothing asks for it."""
+        scored = None if isinstance(self.accuracy, Trainer) else self.accuracy.proxy
+        return Population(self.folder / "population.json") if COMBINED in (*self.proxies, scored) else None
 
     @cached_property
     def proxies(self) -> tuple[str, ...]:
@@ -269,13 +284,19 @@ class Parts:
         return self.dataset.preprocessing(*self.space.input_size(architecture))
 
     def prepare(self) -> list[str]:
-        """Train what candidates share where they share weights; return notes on it for the report.
+        """Train what candidates share where they share weights, and score what they are ranked among.
 
-        What is trained already is reused, and a training that was cut goes on.
+        What is done already is reused, and a training that was cut goes on.
+
+        Returns:
+            Notes on it for the report.
         """
+        seed = int(self.config["seed"])
+        if self.population is not None:
+            self.population.prepare(self.space, self.dataset, seed, SCORED, self.gate)
         if not isinstance(self.accuracy, SharedTrainer):
             return []
-        path = self.accuracy.prepare(self.space, self.dataset, int(self.config["seed"]), self.gate)
+        path = self.accuracy.prepare(self.space, self.dataset, seed, self.gate)
         return [
             f"weights of all candidates are parts of the supernet {path}; another search reuses it by accuracy.file"
         ]

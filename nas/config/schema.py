@@ -29,6 +29,7 @@ PROXIES = (
     *("jacob_cov", "snip", "grad_norm", "dss"),
     *("expressivity", "progressivity", "trainability"),
     *("zico", "swap", "meco"),
+    "combined",
 )
 RULES = "knee, fastest_within_<points>, best_under_<ms>ms"
 
@@ -177,6 +178,7 @@ class SearchConfig:
     seeds: int | None = _key(None, "of a replay: how many, from seed on", least=1)
     study: str | None = _key(None, "name; null makes one from space, data and the config's hash", name=True)
     resume: str | None = _key(None, "name or folder of a study to go on with, under its own config")
+    start_from: str | None = _key(None, "name or folder of a study whose front is evaluated first, with these settings")
     folder: str = _key("runs", _FOLDER_HELP)
     storage: str | None = _key(None, "Optuna storage; null is SQLite in the study's folder, else postgresql://...")
     rule: str = _key("knee", _RULE_HELP, rule=True)

@@ -36,7 +36,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.items()
-        if key not in _NOT_IDENTITY and (value or key not in ("devices", "costs"))
+        if key not in _NOT_IDENTITY and (value or key not in ("devices", "costs", "start_from"))
     }
 
 

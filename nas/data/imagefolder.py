@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.data import ImageDataset, Split
+from nas.data.drawn import Shares
 from nas.data.pictures import (
     broken_notes,
     decode_picture,
@@ -18,7 +19,7 @@ from nas.data.pictures import (
     one_colour_model,
     refuse_mostly_broken,
 )
-from nas.data.stratify import channel_statistics, part_sizes, stratified_parts
+from nas.data.stratify import channel_statistics
 from nas.errors import ConfigError, DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
@@ -76,9 +77,7 @@ class ImageFolder:
             )
         self.path = path
         self.resolutions = tuple(resolutions)
-        self.validation_share = validation_share
-        self.test_share = test_share
-        self.seed = seed
+        self._shares = Shares(validation_share, test_share, seed)
         self.licence = licence
         self.max_side = max_side
 
@@ -142,25 +141,7 @@ class ImageFolder:
     def _split(self, given: dict[str, _Pictures]) -> tuple[dict[str, Split], dict[str, list[str]]]:
         train = given["train"]
         labels = np.asarray(train.labels, dtype=np.int64)
-        try:
-            _, validation, test = part_sizes(len(labels), self.validation_share, self.test_share)
-        except ValueError as error:
-            raise ConfigError(f"data set imagefolder: {error}") from error
-        validation = 0 if "validation" in given else max(validation, 1)
-        test = 0 if "test" in given else max(test, 1)
-        sizes = (len(labels) - validation - test, validation, test)
-        if sizes[0] < len(set(train.labels)):
-            raise DataError(
-                f"{len(labels)} pictures leave {sizes[0]} to train {len(set(train.labels))} classes on; add pictures "
-                "or lower data.validation_share and data.test_share"
-            )
-        parts = dict(zip(("train", "validation", "test"), stratified_parts(labels, sizes, self.seed), strict=True))
-        missing = set(train.labels) - set(labels[parts["train"]].tolist())
-        if missing:
-            raise DataError(
-                f"{len(missing)} classes have so few pictures that the split by seed {self.seed} left none to train "
-                "on; give each class at least 5, or folders train and val of your own"
-            )
+        parts = self._shares.draw(labels, given, str(self.path), "pictures")
         splits = {name: Split([train.images[index] for index in part], labels[part]) for name, part in parts.items()}
         members = {name: [train.names[index] for index in part] for name, part in parts.items()}
         for name in ("validation", "test"):
@@ -170,13 +151,7 @@ class ImageFolder:
         return splits, members
 
     def _notes(self, given: dict[str, _Pictures], classes: Sequence[str]) -> tuple[str, ...]:
-        own = [name for name in ("validation", "test") if name in given]
-        by_seed = [name for name in ("validation", "test") if name not in given]
-        notes = []
-        if by_seed:
-            notes.append(f"{' and '.join(by_seed)} drawn from the training folder, stratified by seed {self.seed}")
-        if own:
-            notes.append(f"{' and '.join(own)} read from folders of their own")
+        notes = self._shares.notes(given, "folders")
         for split, pictures in given.items():
             notes += broken_notes(pictures.broken, split)
         notes += imbalance_notes(given["train"].labels, classes)

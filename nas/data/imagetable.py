@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nas.data import ImageDataset, Split
+from nas.data.drawn import Shares
 from nas.data.pictures import (
     UNREADABLE,
     broken_notes,
@@ -22,7 +23,7 @@ from nas.data.pictures import (
     one_colour_model,
     refuse_mostly_broken,
 )
-from nas.data.stratify import channel_statistics, part_sizes, stratified_parts
+from nas.data.stratify import channel_statistics
 from nas.errors import ConfigError, DataError
 
 LAYOUT = (
@@ -85,7 +86,7 @@ class ImageTable:
         self.image, self.label = image, label
         self.classes = tuple(classes) if classes else None
         self.resolutions = tuple(resolutions)
-        self.validation_share, self.test_share, self.seed = validation_share, test_share, seed
+        self._shares = Shares(validation_share, test_share, seed)
         self.licence, self.max_side = licence, max_side
 
     def load(self) -> ImageDataset:
@@ -188,37 +189,19 @@ class ImageTable:
     def _split(
         self, given: dict[str, _Rows], labels: dict[str, NDArray[np.int64]]
     ) -> tuple[dict[str, Split], dict[str, list[str | int]]]:
-        train, known = given["train"], labels["train"]
-        try:
-            _, validation, test = part_sizes(len(known), self.validation_share, self.test_share)
-        except ValueError as error:
-            raise ConfigError(f"data set {self.name}: {error}") from error
-        validation = 0 if "validation" in given else max(validation, 1)
-        test = 0 if "test" in given else max(test, 1)
-        parts = stratified_parts(known, (len(known) - validation - test, validation, test), self.seed)
-        missing = set(known.tolist()) - set(known[parts[0]].tolist())
-        if missing:
-            raise DataError(
-                f"{len(missing)} classes of {self.path} have so few pictures that the split by seed {self.seed} left "
-                "none to train on; give each class at least 5"
-            )
+        parts = self._shares.draw(labels["train"], given, str(self.path), "pictures")
         splits, members = {}, {}
-        for name, part in zip(("train", "validation", "test"), parts, strict=True):
-            rows = given[name] if name != "train" and name in given else train
-            drawn = np.arange(len(rows.labels)) if rows is not train else part
-            splits[name] = rows.chosen(drawn, labels[name] if rows is not train else known)
-            members[name] = [rows.names[index] for index in drawn]
+        for name in ("train", "validation", "test"):
+            source = name if name not in parts else "train"
+            drawn = parts.get(name, np.arange(len(given[source].labels)))
+            splits[name] = given[source].chosen(drawn, labels[source])
+            members[name] = [given[source].names[index] for index in drawn]
         return splits, members
 
     def _notes(
         self, given: dict[str, _Rows], labels: dict[str, NDArray[np.int64]], classes: Sequence[str]
     ) -> tuple[str, ...]:
-        drawn = [split for split in ("validation", "test") if split not in given]
-        own = [split for split in ("validation", "test") if split in given]
-        notes = (
-            [f"{' and '.join(drawn)} drawn from the training files, stratified by seed {self.seed}"] if drawn else []
-        )
-        notes += [f"{' and '.join(own)} read from files of their own"] if own else []
+        notes = self._shares.notes(given, "files")
         for split, rows in given.items():
             notes += broken_notes(rows.broken, split)
         return (*notes, *imbalance_notes(labels["train"].tolist(), classes))

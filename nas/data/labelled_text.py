@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.data.stratify import part_sizes, stratified_parts
+from nas.data.drawn import Shares
 from nas.data.text import TextDataset, Texts, tokenize
-from nas.errors import ConfigError, DataError
+from nas.errors import DataError
 
 LAYOUT = (
     "Expected lines of LABEL, a tab and TEXT in UTF-8, in one file (split by seed) or in a folder with train.tsv and, "
@@ -62,9 +62,7 @@ class LabelledText:
         self.lengths = tuple(lengths)
         self.vocabulary = vocabulary
         self.lowercase = lowercase
-        self.validation_share = validation_share
-        self.test_share = test_share
-        self.seed = seed
+        self._shares = Shares(validation_share, test_share, seed)
         self.licence = licence
 
     def load(self) -> TextDataset:
@@ -114,30 +112,13 @@ class LabelledText:
         """Return the training lines without those drawn for the splits that have no file."""
         train = own["train"]
         labels = np.asarray(train.labels, dtype=np.int64)
-        try:
-            _, validation, test = part_sizes(len(labels), self.validation_share, self.test_share)
-        except ValueError as error:
-            raise ConfigError(f"data set text: {error}") from error
-        validation = 0 if "validation" in own else max(validation, 1)
-        test = 0 if "test" in own else max(test, 1)
-        sizes = (len(labels) - validation - test, validation, test)
-        parts = stratified_parts(labels, sizes, self.seed) if sizes[0] > 0 else [labels[:0]]
-        missing = len(set(train.labels) - set(labels[parts[0]].tolist()))
-        if missing:
-            raise DataError(
-                f"{missing} labels have so few lines that the split by seed {self.seed} left none to train on; "
-                "give each label at least 5, or files for validation and test of your own"
-            )
+        parts = self._shares.draw(labels, own, str(self.path), "lines")
         return {
-            name: Texts([train.texts[index] for index in part], labels[part].tolist())
-            for name, part in zip(("train", "validation", "test"), parts, strict=True)
+            name: Texts([train.texts[index] for index in part], labels[part].tolist()) for name, part in parts.items()
         }
 
     def _notes(self, read: dict[str, _Lines]) -> list[str]:
-        notes = []
-        by_seed = [name for name in ("validation", "test") if name not in read]
-        if by_seed:
-            notes.append(f"{' and '.join(by_seed)} drawn from the training lines, stratified by seed {self.seed}")
+        notes = self._shares.notes(read, "files")
         for split, lines in read.items():
             if lines.broken:
                 named = ", ".join(lines.broken[:_NAMED_LINES])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from nas.device import (
     Recording,
     SshLink,
     Transport,
+    fingerprint_from_dict,
     local_fingerprint,
 )
 from nas.errors import ConfigError, unknown_name
@@ -29,12 +30,14 @@ from nas.protocols import Runtime
 from nas.runtime.onnx_runtime import OnnxRuntime
 
 TRANSPORTS = ("local", "ssh", "emulated", "replay", "none")
+_MAKER = "nas.measure.devices.make_device"
 # Settings that one transport alone reads.
 _ONLY = {
     "host": "ssh",
     "ssh_config": "ssh",
     "root": "emulated",
     "recording": "replay",
+    "fingerprint": "ssh",
 }
 
 
@@ -70,6 +73,7 @@ def make_device(
     energy_command: Sequence[str] = (),
     energy_window_s: float = 0.5,
     record: str | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> Device:
     """Return a device; one behind ssh is asked which machine it is.
 
@@ -99,6 +103,7 @@ def make_device(
         energy_command: command: program and arguments that print the joules counted so far.
         energy_window_s: length of a window of back-to-back runs.
         record: file that notes all measurements for a later replay.
+        fingerprint: ssh: which machine it is, so that it is not asked; whatever is measured is held against it.
 
     Raises:
         ConfigError: settings that contradict each other or the machine.
@@ -106,7 +111,7 @@ def make_device(
     """
     if transport not in TRANSPORTS:
         raise unknown_name("transport", transport, TRANSPORTS)
-    own = {"host": host, "ssh_config": ssh_config, "root": root, "recording": recording}
+    own = {"host": host, "ssh_config": ssh_config, "root": root, "recording": recording, "fingerprint": fingerprint}
     for setting, value in own.items():
         if value is not None and transport != _ONLY[setting]:
             raise ConfigError(
@@ -124,7 +129,7 @@ def make_device(
         )
     if transport == "ssh":
         link = SshLink(host or "", python, ssh_config, connect_timeout_s, tries, pause_s, runner, program)
-        machine = _behind_ssh(name, host, link)
+        machine = _behind_ssh(name, host, link, fingerprint)
     elif transport == "replay":
         machine = _recorded(name, recording)
     elif transport == "emulated":
@@ -165,9 +170,29 @@ def _needed(name: str, setting: str, value: str | None) -> str:
     return value
 
 
-def _behind_ssh(name: str, host: str | None, link: SshLink) -> _Machine:
+def _behind_ssh(name: str, host: str | None, link: SshLink, known: Mapping[str, Any] | None) -> _Machine:
     _needed(name, "host", host)
-    return _Machine(link, ask_once(link))
+    if known is None:
+        return _Machine(link, ask_once(link))
+    try:
+        return _Machine(link, fingerprint_from_dict(known))
+    except ValueError as error:
+        raise ConfigError(f"device '{name}': fingerprint: {error}; drop it, and the board is asked") from error
+
+
+def as_known(node: Mapping[str, Any], device: Device) -> Mapping[str, Any]:
+    """Return a config node that makes the same device without asking the board again, such as for a worker.
+
+    A process that starts holds the gate, so what it asked over a link would keep every timing on this machine waiting.
+
+    Args:
+        node: of which the device was made.
+        device: behind ssh, else the node is returned as it is.
+    """
+    if device.transport != "ssh" or device.fingerprint is None or node.get("_target_") != _MAKER:
+        return node
+    peaks = asdict(device.peaks) if device.peaks else None
+    return {**node, "fingerprint": device.fingerprint.to_dict(), "peaks": peaks}
 
 
 def _recorded(name: str, recording: str | None) -> _Machine:

@@ -106,11 +106,14 @@ class Harness:
         settings: how long and how carefully.
         host: clock, pause, stolen time, priorities.
         level: remembers the anchor's best between samples.
+        rest_s: slept before each block. Threads of ONNX Runtime that spin keep a processor busy for up to 35 ms after a
+            run (measured), on which another runtime's threads would be timed.
     """
 
     settings: TimingSettings
     host: Host
     level: Level = field(default_factory=Level)
+    rest_s: float = 0.0
 
     def measure(self, models: Sequence[Run], anchor: Run, rounds: int | None = None) -> Sample:
         """Time all models, interleaved, and redo the sample while the machine is busy.
@@ -171,11 +174,15 @@ class Harness:
         sizes = [self._block_runs(seconds) for _, seconds in warmed]
         blocks: list[list[list[float]]] = [[] for _ in runs]
         stolen_before, started = self.host.stolen_s(), clock()
-        while not self._enough(blocks, sizes, clock() - started, rounds):
+        rested = 0.0
+        while not self._enough(blocks, sizes, clock() - started - rested, rounds):
             turn = len(blocks[0])
             # The order turns by one from round to round, so that no model always follows the same neighbour.
             for position in range(len(runs)):
                 index = (position + turn) % len(runs)
+                if self.rest_s > 0:
+                    self.host.pause(self.rest_s)
+                    rested += self.rest_s
                 burst = self.host.burst if sizes[index] * warmed[index][1] <= settings.burst_s else nullcontext
                 with burst():
                     blocks[index].append(self._block(runs[index], sizes[index]))

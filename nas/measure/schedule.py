@@ -13,7 +13,7 @@ from nas.errors import NasError
 from nas.measure import host as machine
 from nas.measure.harness import Harness, Level, Run
 from nas.measure.settings import TimingSettings
-from nas.measure.versus import Difference, differences, make_host, take_turns
+from nas.measure.versus import THREADS_REST_S, Difference, differences, make_host, take_turns
 from nas.protocols import OperatorTime, Runtime, Session
 from nas.runtime.inputs import random_inputs
 from nas.runtime.model_file import check_model_file, tensors
@@ -186,8 +186,9 @@ class Scheduler:
         }
         settings = TimingSettings(max_anchor_spread=0.1, tries=2)
         with machine.pinned((), self.threads) as cores:
-            host, _ = make_host(cores, settings.realtime and self.threads == 1)
-            turns = take_turns(runs, first.text, Harness(settings, host, Level()), self.rounds)
+            host, _ = make_host(cores, settings.realtime, self.threads)
+            rest_s = THREADS_REST_S if self.threads > 1 else 0.0
+            turns = take_turns(runs, first.text, Harness(settings, host, Level(), rest_s), self.rounds)
         times = turns.times_ms()
         routes = tuple(
             timed

@@ -18,6 +18,9 @@ from nas.measure import host as machine
 from nas.measure.harness import Harness, Host, Run, Sample, reading
 from nas.protocols import Session
 
+# Before each block where several threads are timed; see Harness.rest_s.
+THREADS_REST_S = 0.06
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -94,14 +97,15 @@ class Difference:
             self.largest = max(self.largest, float(gap) / largest)
 
 
-def make_host(cores: tuple[int, ...], realtime: bool) -> tuple[Host, bool]:
+def make_host(cores: tuple[int, ...], realtime: bool, threads: int = 1) -> tuple[Host, bool]:
     """Return what the timing protocol needs of this machine, and whether real-time bursts are permitted.
 
     Args:
         cores: that this process is pinned to.
         realtime: whether bursts are wanted.
+        threads: that are timed.
     """
-    bursts = machine.RealtimeBursts(wanted=realtime)
+    bursts = machine.RealtimeBursts(realtime, threads)
     return Host(time.perf_counter, time.sleep, lambda: machine.stolen_s(cores), bursts.burst), bursts.permitted
 
 

@@ -278,7 +278,7 @@ def _lay_out(figure: go.Figure, view: ParetoView, snapshot: SearchSnapshot) -> N
         template="plotly_white",
         font={"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 14, "color": palette.INK},
         title={
-            "text": f"<b>{html.escape(snapshot.study)}</b>: {headline(view)}<br>{small}",
+            "text": f"<b>{html.escape(snapshot.study)}</b>: {html.escape(headline(view, snapshot))}<br>{small}",
             "x": 0.01,
             "xanchor": "left",
             "y": 1.0,

@@ -47,7 +47,7 @@ def pareto_png(snapshot: SearchSnapshot, path: Path) -> None:
     _draw_marks(axes, view, snapshot)
     _draw_axes(axes, view)
     axes.set_title("\n".join(facts(view, snapshot)), loc="left", fontsize=9.5, color=palette.INK)
-    title = f"{snapshot.study}: {headline(view)}"
+    title = f"{snapshot.study}: {headline(view, snapshot)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=palette.INK)
     if view.points:
         axes.legend(loc="best", frameon=True, framealpha=0.85, fontsize=10)

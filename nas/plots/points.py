@@ -29,6 +29,8 @@ _NAMES = {
     "macs": "MACs",
 }
 
+_BARS = {"measured": "half the quartiles' distance", "estimated": "standard deviation"}
+
 
 @dataclass(frozen=True)
 class Point:
@@ -60,6 +62,12 @@ class Point:
         origin = self.evaluation.provenance.get(metric, {})
         found = origin.get("spread", origin.get("std"))
         return float(found) if found is not None and math.isfinite(found) else None
+
+    def bar(self, metric: str) -> str | None:
+        """Return ``measured`` where the spread is that of a measurement, ``estimated``, or None where there is none."""
+        if not self.spread(metric):
+            return None
+        return "measured" if "spread" in self.evaluation.provenance[metric] else "estimated"
 
 
 @dataclass(frozen=True)
@@ -237,10 +245,11 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     return [step for step in steps if 0.4 * min(values) <= step <= 2.5 * max(values)]
 
 
-def headline(view: ParetoView) -> str:
-    """Return what the picture shows, to follow the study's name."""
+def headline(view: ParetoView, snapshot: SearchSnapshot) -> str:
+    """Return what the picture shows and on which device, to follow the study's name."""
     versus = metric_name(view.x).lower() if view.x else "trials"
-    return f"{metric_name(view.y).lower()} over {versus}"
+    device = snapshot.device.get("name")
+    return f"{metric_name(view.y).lower()} over {versus}" + (f" on {device}" if device and view.x else "")
 
 
 def facts(view: ParetoView, snapshot: SearchSnapshot) -> tuple[str, str]:
@@ -256,6 +265,12 @@ def facts(view: ParetoView, snapshot: SearchSnapshot) -> tuple[str, str]:
         reading.append(f"reference point: {', '.join(corners)}")
     if view.size is not None:
         reading.append(f"area of a marker: {axis_title(view.size)}")
-    if any(point.spread(axis.metric) for axis in (view.x, view.y) if axis for point in view.of(on_front=True)):
-        reading.append("bars: half the quartiles' distance")
+    bars = {point.bar(axis.metric) for axis in (view.x, view.y) if axis for point in view.of(on_front=True)}
+    words = [
+        f"{meaning} of what is {made}" if len(bars - {None}) > 1 else meaning
+        for made, meaning in _BARS.items()
+        if made in bars
+    ]
+    if words:
+        reading.append(f"bars: {', '.join(words)}")
     return " · ".join(found), " · ".join(reading)

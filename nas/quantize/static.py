@@ -17,6 +17,7 @@ on one AMD Zen 4 core (MobileNet-like networks on 32 x 32 pictures, a vision tra
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from nas.architecture import Precision
 from nas.errors import CandidateError, ConfigError
 from nas.quantize.barrier import keep_float
+from nas.quantize.compact import compact
 from nas.quantize.embedding import quantize_tables, table_nodes
 from nas.quantize.int4 import quantize_int4
 from nas.quantize.int4_chain import float_biases, int4_layers, round_layers, store_layers
@@ -105,6 +107,8 @@ def quantize_static(
         _quantize_tables(written, tables)
         _quantize_int4(written, {block for block, value in precision.items() if value is Precision.INT4})
         _halve(written, {block for block, value in precision.items() if value is Precision.FP16})
+        if not filecmp.cmp(fp32, written, shallow=False):
+            _compact(written)
         written.replace(target)
 
 
@@ -121,6 +125,14 @@ def _store_int4(path: Path, rounded: Mapping[str, TwoLevel], biases: Mapping[str
 
     model = onnx.load_model(path)
     store_layers(model, rounded, biases)
+    onnx.save_model(model, path)
+
+
+def _compact(path: Path) -> None:
+    import onnx
+
+    model = onnx.load_model(path)
+    compact(model)
     onnx.save_model(model, path)
 
 

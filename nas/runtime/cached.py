@@ -34,6 +34,7 @@ class CachedPrograms:
         path: for error texts.
         cache: of the model's graph.
         isa: level whose kernels are allowed; None takes ``NAS_FORCE_ISA`` or the best.
+        threads: that share the operators which are large enough.
 
     Raises:
         ModelFileError: an operator is not known, by name, or depends on the length of the cache.
@@ -43,6 +44,7 @@ class CachedPrograms:
     path: Path
     cache: Cache
     isa: str | None
+    threads: int = 1
     _pool: _kernels.CachePool = field(default_factory=_kernels.CachePool, init=False)
     _programs: dict[int, _kernels.Program] = field(default_factory=dict, init=False)
 
@@ -66,9 +68,11 @@ class CachedPrograms:
                 del self._programs[next(iter(self._programs))]
             planned, _ = plan_cached(self.path, self.model, self.cache, tokens)
             try:
-                self._programs[tokens] = _kernels.Program(planned, self.isa)
+                self._programs[tokens] = _kernels.Program(planned, self.isa, self.threads)
             except ValueError as error:
                 raise ModelFileError(f"{self.path}: {error}") from error
+            except MemoryError as error:
+                raise ModelFileError(f"{self.path}: its tensors need more memory than there is.") from error
         return self._programs[tokens]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

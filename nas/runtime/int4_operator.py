@@ -133,12 +133,16 @@ def packed_tensor(name: str, values: NDArray[Any], signed: bool) -> onnx.TensorP
     """Return whole numbers as a tensor of 4 bits each, two to a byte."""
     from onnx import TensorProto, helper
 
+    kind = TensorProto.INT4 if signed else TensorProto.UINT4
+    return helper.make_tensor(name, kind, values.shape, packed_halves(values), raw=True)
+
+
+def packed_halves(values: NDArray[Any]) -> bytes:
+    """Return the last 4 bits of whole numbers, two to a byte, the first in the lower half."""
     halves = values.reshape(-1).astype(np.int64) & 15
     if halves.size % 2:
         halves = np.append(halves, 0)
-    kind = TensorProto.INT4 if signed else TensorProto.UINT4
-    raw = (halves[::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
-    return helper.make_tensor(name, kind, values.shape, raw, raw=True)
+    return (halves[::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
 
 
 def _meaning(function: onnx.FunctionProto) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas import _kernels
-from nas.errors import CandidateError, MeasurementError, ModelFileError
+from nas.errors import CandidateError, ConfigError, MeasurementError, ModelFileError
 from nas.runtime.cached import CachedPrograms
 from nas.runtime.inputs import random_inputs
 
@@ -37,11 +37,13 @@ class NativeSession:
         model: checked.
         path: for error texts.
         isa: level whose kernels are allowed; None takes ``NAS_FORCE_ISA`` or the best.
+        threads: that share the operators which are large enough.
     """
 
     model: onnx.ModelProto
     path: Path
     isa: str | None = None
+    threads: int = 1
     _programs: dict[tuple[int, ...], _kernels.Program] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class NativeSession:
         self._why_not_cached = ""
         if cache := find_cache(self.model.graph):
             try:
-                self._cached = CachedPrograms(self.model, self.path, cache, self.isa)
+                self._cached = CachedPrograms(self.model, self.path, cache, self.isa, self.threads)
             except ModelFileError as error:
                 # A decoder of another form: planned anew for every length but 0, where that can be planned.
                 self._why_not_cached = str(error)
@@ -82,9 +84,11 @@ class NativeSession:
                 del self._programs[next(iter(self._programs))]
             planned = plan(self.path, self.model, sizes).to_bytes()
             try:
-                self._programs[key] = _kernels.Program(planned, self.isa)
+                self._programs[key] = _kernels.Program(planned, self.isa, self.threads)
             except ValueError as error:
                 raise ModelFileError(f"{self.path}: {error}") from error
+            except MemoryError as error:
+                raise ModelFileError(f"{self.path}: its tensors need more memory than there is.") from error
         return self._programs[key]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -134,7 +138,10 @@ class NativeSession:
 
 @dataclass(frozen=True)
 class NativeRuntime:
-    """Our own kernels on one thread: fused operators, channels last, memory planned when a model is loaded.
+    """Our own kernels: fused operators, channels last, memory planned when a model is loaded.
+
+    Outputs are the same bytes whatever the number of threads. Each loaded model has threads of its own beside the
+    caller's; they sleep when nothing runs.
 
     Args:
         isa: level whose kernels are allowed, such as ``avx2``; None takes ``NAS_FORCE_ISA`` or the best.
@@ -149,8 +156,8 @@ class NativeRuntime:
 
     @property
     def most_threads(self) -> int:
-        """1: everything runs on the calling thread."""
-        return 1
+        """The processors that this process may use, 16 at most."""
+        return _kernels.most_threads()
 
     @property
     def version(self) -> str:
@@ -179,15 +186,21 @@ class NativeRuntime:
 
         Args:
             model: quantized or float ONNX file.
-            threads: accepted for the protocol's sake; everything runs on the calling thread.
+            threads: that share the operators which are large enough, the caller's among them.
 
         Raises:
+            ConfigError: fewer threads than 1 or more than there are processors.
             ModelFileError: missing, corrupted, with external data outside its folder, or with an operator that is not
                 known, which is named.
         """
         from nas.runtime.model_file import check_model_file
 
-        return NativeSession(check_model_file(model), model, self.isa)
+        if not 1 <= threads <= self.most_threads:
+            raise ConfigError(
+                f"{model}: threads={threads} in the native runtime; expected 1 to {self.most_threads}, the processors "
+                "that this process may use. Set device.threads."
+            )
+        return NativeSession(check_model_file(model), model, self.isa, threads)
 
     def profile(self, model: Path, runs: int = 50, threads: int = 1) -> list[OperatorTime]:
         """Return the median time per operator over ``runs`` runs at free sizes of 1, slowest first; shares sum to 1.
@@ -202,7 +215,7 @@ class NativeRuntime:
             threads: as in ``load``.
 
         Raises:
-            ModelFileError: as ``load``.
+            ConfigError, ModelFileError: as ``load``.
             MeasurementError: nothing was timed.
         """
         if runs < 1:

@@ -16,7 +16,7 @@ import numpy as np
 from nas.evaluation import State
 from nas.objective import Objective
 from nas.search.front import Members, complete, eligible
-from nas.search.readings import note_readings
+from nas.search.readings import keep_readings
 from nas.search.settle import Comparer
 from nas.store import StudyStore
 
@@ -114,11 +114,8 @@ def _time_again(store: StudyStore, folder: Path, comparer: Comparer, members: Me
     for start in range(0, len(timed), _BATCH):
         batch = timed[start : start + _BATCH]
         readings = comparer.compare([folder / evaluation.folder / "model.onnx" for _, evaluation in batch], _ROUNDS)
-        note_readings(store, "drift", len(batch))
-        settled = store.get("settled", {})
-        for (number, _), measurement in zip(batch, readings, strict=True):
-            settled[str(number)] = measurement.to_dict()
-        store.put("settled", settled)
+        taken = {str(number): reading.to_dict() for (number, _), reading in zip(batch, readings, strict=True)}
+        keep_readings(store, "drift", len(batch), taken)
     wanted = {number for number, _ in members}
     return affected([member for member in complete(store) if member[0] in wanted], calm_ms)
 

@@ -7,7 +7,7 @@ afterwards and rebuilt from the store. So a kill at any moment loses only what w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from nas.search.status import Observer, SearchLimits, SearchStatus
 from nas.search.told import counts, objective_values, told_constraints, told_state
 from nas.search.worst import Threshold
 from nas.store import StudyStore, TrialRecord
-from nas.suggest import RandomSuggester
+from nas.suggest import RandomSuggester, ReplayingSuggester
 
 _UNSEEN_ATTEMPTS = 1000
 _BROKEN_IN_A_ROW = 2
@@ -52,6 +52,7 @@ class Driver:
         halving: how populations are thinned; None trains every candidate to the end.
         threshold: zero-cost scores below which a candidate is not trained, or None.
         foresight: predicts latencies so that not all have to be measured, or None.
+        first: answers to the space's questions that make the first candidates, before the sampler is asked.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Driver:
         halving: Halving | None = None,
         threshold: Threshold | None = None,
         foresight: Foresight | None = None,
+        first: Sequence[Mapping[str, Choice]] = (),
     ) -> None:
         self._study, self._screen, self._objectives = study, screen, objectives
         self._key_of, self._store, self._executor, self._limits = key_of, store, executor, limits
@@ -83,6 +85,7 @@ class Driver:
         self._threshold = threshold or Threshold({})
         self._over = False
         self._foresight = foresight
+        self._first = list(first)
         settled = store.get("settled", {})
         self._members: Members = [
             (record.number, with_settled(record.evaluation, settled.get(str(record.number))))
@@ -198,8 +201,8 @@ class Driver:
         """Propose until a candidate is worth evaluating; return why there is none, or an empty string."""
         duplicates = refusals = 0
         while refusals < self._limits.refusals_in_a_row:
-            choices = None
-            if duplicates >= self._limits.duplicates_in_a_row:
+            choices = self._next_first()
+            if choices is None and duplicates >= self._limits.duplicates_in_a_row:
                 choices = self._unseen_choices()
                 if choices is None:
                     return "every architecture that could be drawn has been evaluated"
@@ -220,6 +223,15 @@ class Driver:
             self._keep_ladder()
             return ""
         return f"{refusals} proposals in a row were refused before training; loosen the bounds or the limits"
+
+    def _next_first(self) -> Mapping[str, Choice] | None:
+        """Return the next of the first candidates that no run of this study has recorded; None after the last."""
+        while self._first:
+            choices = self._first.pop(0)
+            suggester = ReplayingSuggester(choices, self._rng)
+            if self._find(self._screen.space.suggest(suggester)) is None:
+                return choices
+        return None
 
     def _find(self, architecture: Architecture) -> tuple[int, Evaluation] | None:
         """Return what the store knows of an architecture at any fidelity of this search, the highest first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nas.agreement import Agreement, agreement, is_predicting
 from nas.doubt import LATENCY
@@ -14,14 +15,23 @@ from nas.search.front import Members, complete
 from nas.store import StudyStore
 
 READINGS = "readings"
+SETTLED = "settled"
 ESTIMATES = "estimates"
 UNTIMEABLE = "untimeable"
 
 
-def note_readings(store: StudyStore, step: str, count: int) -> None:
-    """Add to the number of models that a step after the search has timed, each time of each model counted."""
+def keep_readings(store: StudyStore, step: str, count: int, settled: Mapping[str, Any]) -> None:
+    """Keep what a step after the search has read, and count it in the same transaction.
+
+    Args:
+        store: of the study.
+        step: ``drift`` or ``settle``.
+        count: models timed, each time of each model counted.
+        settled: trial number, as text, to the latency as it stands now.
+    """
     known = store.get(READINGS, {})
-    store.put(READINGS, {**known, step: known.get(step, 0) + count})
+    counted = {**known, step: known.get(step, 0) + count}
+    store.put_all({READINGS: counted, SETTLED: {**store.get(SETTLED, {}), **settled}})
 
 
 def renew_estimates(store: StudyStore, foresight: Foresight) -> None:

@@ -17,7 +17,7 @@ from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
 from nas.search.foresight import Foresight, latency_of
 from nas.search.front import Members, eligible, front_of, settled_metric
-from nas.search.readings import estimated, leave_out_untimeable, note_readings, renew_estimates
+from nas.search.readings import estimated, keep_readings, leave_out_untimeable, renew_estimates
 from nas.store import StudyStore
 
 # Two medians are told apart when they lie further apart than this many of their blocks' spreads, added in quadrature.
@@ -135,11 +135,10 @@ def _time(
     """Time the members once more, interleaved, and keep what is pooled of all their readings."""
     models = [folder / evaluation.folder / "model.onnx" for _, evaluation in timed]
     taken = comparer.compare(models, rounds)
-    note_readings(store, "settle", len(taken))
     for (number, _), measurement in zip(timed, taken, strict=True):
         readings.setdefault(str(number), []).append(measurement)
     kept = {number: measurement.to_dict() for number, measurement in _pooled_readings(readings).items()}
-    store.put("settled", {**store.get("settled", {}), **kept})
+    keep_readings(store, "settle", len(taken), kept)
 
 
 def _pooled_readings(readings: Mapping[str, Sequence[Measurement]]) -> dict[str, Measurement]:

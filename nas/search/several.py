@@ -61,9 +61,9 @@ class DeviceStore(StudyStore):
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {self._seen(metric): value for metric, value in values.items()}
 
-    def put(self, name: str, value: Any) -> None:
-        """Keep a fact, one of the device's own under its name."""
-        self._store.put(self._name(name), value)
+    def put_all(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts in one transaction, the device's own under its name."""
+        self._store.put_all({self._name(name): value for name, value in facts.items()})
 
     def trials(self) -> Iterator[TrialRecord]:
         """Yield all trials, their values named as the device sees them."""

@@ -55,7 +55,9 @@ class RuntimeSuite:
         path, weight = tmp_path / "dense.onnx", _values((64, 64), 1)
         write_dense(path, weight)
         given = _values((8, 64), 2)
-        one, two = (self.make_runtime().load(path, threads=count).run({"input": given})[0] for count in (1, 2))
+        runtime = self.make_runtime()
+        counts = (1, min(2, getattr(runtime, "most_threads", 2)))
+        one, two = (runtime.load(path, threads=count).run({"input": given})[0] for count in counts)
         self._same(one, two)
 
     def test_several_inputs_of_several_types(self, tmp_path: Path) -> None:

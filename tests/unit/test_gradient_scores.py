@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.accuracy.combined import COMBINED
 from nas.accuracy.gradient_scores import Dss, GradientNorm, JacobianCovariance, Snip
 from nas.accuracy.zero_cost import PROXIES
 from nas.config import schema
@@ -106,4 +107,4 @@ def test_tokens_have_no_jacobian():
 
 
 def test_the_config_offers_every_proxy():
-    assert set(schema.PROXIES) == set(PROXIES)
+    assert set(schema.PROXIES) == {*PROXIES, COMBINED}

@@ -1,5 +1,7 @@
 """4-bit weights of convolutions: our own operator, what is stored of it, and that it costs and says what int8 does."""
 
+import struct
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,16 +12,19 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from nas import _kernels
 from nas.architecture import Precision
 from nas.data import Task
 from nas.errors import ConfigError, ModelFileError
 from nas.quantize.static import quantize_static
 from nas.quantize.torch_to_onnx import export_example
 from nas.quantize.two_level import GROUP, two_level
+from nas.runtime.file_parts import file_parts
 from nas.runtime.int4_operator import DOMAIN, IR_VERSION, OPERATOR, OPSET, body, expanded, packed_tensor
 from nas.runtime.native import NativeRuntime
 from nas.runtime.onnx_graph import graph_from_onnx
 from nas.runtime.onnx_runtime import OnnxRuntime
+from nas.runtime.program_file import write_program
 from search_spaces.convnet import ConvNet
 from search_spaces.hybrid import Hybrid
 from search_spaces.toy import Toy
@@ -215,6 +220,47 @@ def test_what_is_not_this_operator_is_refused_by_the_native_runtime(tmp_path):
     refused(other_body, "is not the one that is known here")
     refused(other_group, "in groups of 7")
     refused(other_type, "expected .*int4")
+
+
+def test_a_planned_program_keeps_4_bits_and_is_refused_where_they_are_damaged(tmp_path):
+    sizes = {}
+    for precision in ("int8", "int4"):
+        space = ConvNet(PICTURES, [16], precisions=[precision])
+        _, _, _, small = exported(space, 5, tmp_path)
+        write_program(small, tmp_path / f"{precision}.nasq")
+        sizes[precision] = file_parts(tmp_path / f"{precision}.nasq").numbers
+    # Beside the weights a program holds biases and tables, and begins each constant at a multiple of 64 bytes.
+    assert sizes["int4"] < 0.65 * sizes["int8"]
+    whole = (tmp_path / "int4.nasq").read_bytes()
+    records = [(index, whole[index + 20 : index + 32]) for index in _records(whole)]
+    assert len(records) > 5
+    for index, sizes_of in records[:3]:
+        for place, number, reason in (
+            (0, 0, "4 bits is damaged"),  # no channels
+            (4, 0, "4 bits is damaged"),  # no window
+            (8, 0, "4 bits is damaged"),  # no group
+            (0, 2**32 - 1, "4 bits is damaged"),
+            (8, 1, "outside the file|overlap|4 bits"),  # a multiplier for each value
+        ):
+            changed = bytearray(sizes_of)
+            changed[place : place + 4] = struct.pack("<I", number)
+            damaged = whole[: index + 20] + bytes(changed) + whole[index + 32 :]
+            if number == 1:
+                damaged = damaged[: index + 12] + struct.pack("<Q", len(whole) // 64 * 64) + damaged[index + 20 :]
+            with pytest.raises(ValueError, match=reason):
+                _kernels.Program(damaged)
+
+
+def _records(program):
+    """Return where records of constants of 4 bits begin: their type is 6, their group 32, their places in order."""
+    found, expected = [], 0
+    for index in range(0, len(program) - 32):
+        kind, elements, offset, channels, window, group = struct.unpack_from("<IQQ3I", program, index)
+        row = channels * window
+        if kind == 6 and group == GROUP and offset >= expected and row and 0 < elements < 2**24 and elements % row == 0:
+            found.append(index)
+            expected = offset + elements // 2
+    return found
 
 
 def test_precisions_of_a_block_are_checked(tmp_path):

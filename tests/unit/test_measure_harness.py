@@ -216,6 +216,17 @@ def test_warm_up_lasts_until_the_clock_has_settled():
     assert result.median == pytest.approx(1.0)
 
 
+def test_rests_before_blocks_take_no_time_from_them():
+    world, rested = World(), World()
+    settings = TimingSettings(warmup_s=0.0, max_seconds=0.5, max_spread=1e-9)
+    for each, rest_s in ((world, 0.0), (rested, 0.06)):
+        harness = Harness(settings, each.host, rest_s=rest_s)
+        sample = harness.measure([each.model("m", noisy(1.0, 0.1))], each.model("a", 0.3))
+        each.pauses.append(len(sample.blocks_ms[0]))
+    blocks = world.pauses[-1]
+    assert rested.pauses == [0.06] * (2 * blocks) + [blocks]
+
+
 def test_seconds_end_a_try():
     world = World()
     settings = TimingSettings(warmup_s=0.0, max_seconds=0.5, max_spread=1e-9)

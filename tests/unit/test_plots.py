@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_measured_and_estimated_spreads_become_error_bars(tmp_path: Path) -> Non
     origins = [dict(snapshot.evaluations)[trial].provenance["latency_ms"] for trial in sorted(snapshot.front)]
     expected = [origin.get("spread", origin.get("std")) for origin in origins]
     assert list(traces(snapshot)["on the front"].error_x.array) == expected
+
+
+def bars_of(snapshot: SearchSnapshot, made: str) -> SearchSnapshot:
+    kept = tuple((trial, item) for trial, item in snapshot.evaluations if made in item.provenance.get("latency_ms", {}))
+    members = tuple(trial for trial in snapshot.front if trial in dict(kept))
+    return replace(snapshot, evaluations=kept, front=members)
+
+
+def test_the_title_says_what_a_bar_is_and_on_which_device(tmp_path: Path) -> None:
+    snapshot = replace(make_snapshot(tmp_path, trials=40), device={"name": "rpi4"})
+    title = unescape(pareto_figure(snapshot).layout.title.text)
+    assert "half the quartiles' distance of what is measured, standard deviation of what is estimated" in title
+    assert "accuracy (quantized) over latency on rpi4" in title
+    assert unescape(pareto_figure(bars_of(snapshot, "spread")).layout.title.text).endswith(
+        "bars: half the quartiles' distance</span>"
+    )
+    assert pareto_figure(bars_of(snapshot, "std")).layout.title.text.endswith("bars: standard deviation</span>")
 
 
 def test_the_shipped_model_is_starred_with_its_rule(tmp_path: Path) -> None:

@@ -169,10 +169,12 @@ def test_routes_in_float_are_tried_on_quantized_files_only(files: tuple[Path, Pa
 def test_threads_are_tried_where_a_runtime_has_them(files: tuple[Path, Path]) -> None:
     runtimes = {"onnxruntime": OnnxRuntime(spinning=False), "native": NativeRuntime()}
     decided = Scheduler(runtimes, threads=2, rounds=5, inputs=1).schedule(files[0])
+    # The native one takes no more threads than there are processors.
+    own = sorted({1, min(2, runtimes["native"].most_threads)}, reverse=True)
     assert [timed.route for timed in decided.routes] == [
         Route("onnxruntime", 2),
         Route("onnxruntime", 1),
-        Route("native", 1),
+        *(Route("native", count) for count in own),
     ]
 
 

@@ -1,5 +1,7 @@
 import json
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from nas.data.digits import Digits
 from nas.errors import ConfigError, ModelFileError
 from nas.protocols import WeightSharing
 from search_spaces.convnet import ConvNet
+from search_spaces.hybrid import Hybrid
+from search_spaces.toy import Toy
 from search_spaces.transformer import Transformer
 
 TASK = Task("image_classification", channels=1, classes=10)
@@ -44,8 +48,48 @@ def tiny(**options):
     return ConvNet(TASK, (8,), **{**given, **options})
 
 
-def test_every_network_finds_its_weights_among_the_shared_ones():
-    space = tiny()
+def tokens(**options):
+    given = {
+        **{"patches": (2, 4), "widths": (8, 16), "depths": (1, 2), "heads": (2, 4), "kv_heads": (1, 2)},
+        **{"head_sizes": (4, 8), "mlp_ratios": (1, 3)},
+    }
+    return Transformer(TASK, (8,), **{**given, **options})
+
+
+def texts():
+    task = Task("text_classification", channels=0, classes=5, vocabulary=50)
+    small = tokens()
+    kept = ("widths", "depths", "heads", "kv_heads", "head_sizes", "mlp_ratios")
+    return Transformer(task, lengths=(4, 8), **{name: getattr(small, name) for name in kept})
+
+
+def mixed():
+    return Hybrid(
+        TASK,
+        (8, 12),
+        stem_widths=(2, 4),
+        strides=("112", "211", "111"),
+        widths=((2, 4), (4, 6)),
+        depths=(1, 2),
+        token_widths=(8, 16),
+        layers=(1, 2),
+        head_sizes=(4, 8),
+    )
+
+
+SPACES = pytest.mark.parametrize("make", [tiny, tokens, texts, mixed])
+
+
+def inputs_of(space, architecture, count):
+    generator, size = torch.Generator().manual_seed(0), space.input_size(architecture)
+    if space.task.kind == "text_classification":
+        return torch.randint(space.task.vocabulary, (count, *size), generator=generator)
+    return torch.randn(count, 1, *size, generator=generator)
+
+
+@SPACES
+def test_every_network_finds_its_weights_among_the_shared_ones(make):
+    space = make()
     assert isinstance(space, WeightSharing)
     shared = SharedWeights.fresh(space, 0)
     rng = np.random.default_rng(0)
@@ -55,14 +99,62 @@ def test_every_network_finds_its_weights_among_the_shared_ones():
         shared.extract(architecture, module)
 
 
-def test_a_network_of_the_shared_weights_says_exactly_what_its_own_module_says():
-    space = tiny()
+@SPACES
+def test_a_network_of_the_shared_weights_says_exactly_what_its_own_module_says(make):
+    space = make()
     shared, rng = SharedWeights.fresh(space, 0), np.random.default_rng(1)
-    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for architecture in [*space.sandwich(rng, 4), *space.sandwich(rng, 4)]:
         module = space.build(architecture).train()
         shared.extract(architecture, module)
-        assert torch.equal(module(images), shared.logits(architecture, images))
+        inputs = inputs_of(space, architecture, 6)
+        assert torch.equal(module(inputs), shared.logits(architecture, inputs))
+
+
+def test_the_widest_transformers_use_every_entry_of_the_shared_tensors():
+    space = tokens(activations=("gelu",))
+    shared, rng = SharedWeights.fresh(space, 0), np.random.default_rng(0)
+    unused = {name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in shared.tensors.items()}
+    for _ in range(40):
+        widest = space.sandwich(rng, 0)[0]
+        shared.logits(widest, inputs_of(space, widest, 4)).square().sum().backward()
+        for name, tensor in shared.tensors.items():
+            if tensor.grad is not None:
+                unused[name] &= tensor.grad == 0
+    # The bias of the keys adds the same to all scores of a query, which softmax takes out again but for rounding.
+    assert [name for name, entries in unused.items() if entries.any() and not name.endswith("qkv.bias")] == []
+
+
+def test_a_head_of_a_smaller_attention_is_the_head_of_the_largest():
+    space = tokens(norms=("layernorm",), poolings=("mean",))
+    shared, rng = SharedWeights.fresh(space, 0), np.random.default_rng(0)
+    wanted = {"heads": 2, "kv_heads": 2, "head_size": 4, "width": 8}
+    architecture = space.sample(rng)
+    while not wanted.items() <= architecture.choices.items():
+        architecture = space.sample(rng)
+    module = space.build(architecture)
+    shared.extract(architecture, module)
+    # The largest has queries 0 to 3, keys 0 and 1, values 0 and 1 of 8 features each. Queries 0 and 1 ask key 0, 2
+    # and 3 key 1, so that one of each pair stays.
+    whole = shared.tensors["layer0_attention.kv2.qkv.weight"].detach().reshape(8, 8, 16)
+    part = module.layer0_attention.qkv.weight.detach().reshape(6, 4, 8)
+    for mine, theirs in enumerate((0, 2, 4, 5, 6, 7)):
+        assert torch.equal(part[mine], whole[theirs, :4, :8])
+    mixing = shared.tensors["layer0_attention.kv2.out.weight"].detach().reshape(16, 4, 8)
+    cut = module.layer0_attention.out.weight.detach().reshape(8, 2, 4)
+    assert torch.equal(cut, mixing[:8, [0, 2], :4])
+
+
+def test_a_sandwich_of_transformers_has_the_widest_and_the_narrowest_at_one_length():
+    space = texts()
+    for seed in range(4):
+        widest, narrowest, *others = space.sandwich(np.random.default_rng(seed), 2)
+        assert len({one.choices["length"] for one in (widest, narrowest, *others)}) == 1
+        genes = ("width", "heads", "head_size", "depth", "layer0_mlp_ratio")
+        assert [widest.choices[gene] for gene in genes] == [16, 4, 8, 2, 3]
+        assert [narrowest.choices[gene] for gene in genes] == [8, 2, 4, 1, 1]
+        # Keys shared by more queries are no smaller version of what the widest has: that is drawn.
+    drawn = {space.sandwich(np.random.default_rng(seed), 0)[0].choices["kv_heads"] for seed in range(20)}
+    assert drawn == {1, 2}
 
 
 def test_gradients_reach_the_part_that_was_used_and_nothing_else():
@@ -167,6 +259,20 @@ def test_a_file_of_another_recipe_or_space_is_refused(tmp_path, digits):
         recipe(tmp_path, **settings).prepare(space, digits, seed=0)
 
 
+def test_shared_weights_of_transformers_learn_and_serve(tmp_path, digits):
+    space = tokens(patches=(2,), activations=("gelu",), norms=("layernorm",), poolings=("mean",), kv_heads=(1,))
+    supernet = recipe(tmp_path, passes=6, batch_size=32, learning_rate=0.004)
+    path = supernet.prepare(space, digits, seed=0)
+    with safe_open(path, "pt") as file:
+        history = json.loads(file.metadata()["facts"])["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["others_loss"] < history[0]["others_loss"]
+    encoding = digits.preprocessing(8, 8)
+    for architecture in space.sandwich(np.random.default_rng(0), 0):
+        found = supernet.adopt(space.build(architecture), space, architecture, digits, encoding, seed=0)
+        assert found.accuracy_fp32 > 0.2
+
+
 def test_without_a_file_the_name_tells_space_recipe_and_seed(digits):
     space, supernet = tiny(), Supernet(folder="there")
     path = supernet.path(space, digits, 0)
@@ -177,8 +283,8 @@ def test_without_a_file_the_name_tells_space_recipe_and_seed(digits):
 
 
 def test_what_cannot_share_is_refused(digits):
-    with pytest.raises(ConfigError, match="'transformer' shares no weights"):
-        sharing(Transformer(TASK, (8,)))
+    with pytest.raises(ConfigError, match="'toy' shares no weights"):
+        sharing(Toy(TASK, (8,)))
     with pytest.raises(ConfigError, match="trains no Linear"):
         Supernet().train(nn.Linear(2, 2), digits, digits.preprocessing(8, 8), 0)
     for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 30.0}, {"recalibration_images": 0}):
@@ -211,6 +317,19 @@ def test_a_search_trains_a_supernet_once_and_another_device_reuses_it(tmp_path, 
             stem = load_file(file)["stem.conv.weight"]
             # What is quantized and shipped is the part of the shared weights itself.
             assert torch.equal(stem, part_of(kept["weights/stem.conv.conv.weight"], stem.shape))
+
+
+def test_the_training_of_shared_weights_counts_towards_the_hours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def slow(*args, **kwargs):
+        time.sleep(0.3)
+        return Path("somewhere.safetensors")
+
+    monkeypatch.setattr(Supernet, "prepare", slow)
+    report = run_search(resolve(Request("search", (*SEARCH, f"hours={0.25 / 3600}"))))
+    assert "hours is reached" in report.ended
+    assert not report.front
 
 
 def test_a_space_that_shares_nothing_is_refused_before_anything_is_spent(tmp_path, monkeypatch):

@@ -43,7 +43,9 @@ struct Int4Kernel {
 
 const Int4Kernel& int4_kernel(Level level);
 
-// The packed layout is the same for all kernels; its memory is aligned to 64 bytes.
+// The packed layout is the same for all kernels; its memory is aligned to 64 bytes. Columns from a multiple of
+// int4_panel_columns on lie int4_packed_bytes of the columns before them behind the start.
+std::int64_t int4_panel_columns();
 std::size_t int4_packed_bytes(std::int64_t n, std::int64_t k, std::int64_t group);
 void int4_pack(const Int4Weights& weights, std::int64_t n, std::int64_t k, std::int64_t group, void* packed);
 std::size_t int4_scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t group);

@@ -11,6 +11,8 @@ namespace nas {
 
 enum class Dtype : std::uint32_t { kU8 = 0, kF32 = 1, kI64 = 2, kBool = 3, kI32 = 4, kS8 = 5 };
 constexpr std::uint32_t kDtypes = 6;
+// Of constants only: 8-bit weights that the file holds in 4 bits. Once read they are kS8.
+constexpr std::uint32_t kGroupedInt4 = 6;
 std::size_t bytes_of(Dtype dtype);
 
 enum class Kind : std::uint32_t {
@@ -61,7 +63,7 @@ struct TensorRecord {
 struct ConstantRecord {
   Dtype dtype;
   std::uint64_t elements;
-  const std::uint8_t* data;  // aligned to 64 bytes, inside Plan::blob
+  const std::uint8_t* data;  // aligned to 64 bytes, inside Plan::storage or Plan::expanded
 };
 
 struct OpRecord {
@@ -80,6 +82,7 @@ struct Plan {
   std::vector<OpRecord> ops;
   std::vector<std::uint32_t> inputs, outputs;
   std::vector<std::uint8_t> storage;
+  std::vector<std::vector<std::uint8_t>> expanded;
 };
 
 // Reads `size` bytes into `plan` and returns an empty string, or what is wrong with them. Throws nothing itself.

@@ -35,12 +35,17 @@ StepPtr make_attention_cached(const OpView& view) {
   const Level level = view.level;
   const Cache* cache = view.cache;
   const bool floats = args.exact || tokens < kFewQueries;
-  return step_of(
+  // Parts are whole heads of keys and values, since a part writes those that it reads.
+  const double macs = 2.0 * double(tokens * most) * double(heads * size);
+  const int wanted = view.parts(macs * (floats ? kNsPerFloatMac : kNsPerAttentionMac));
+  return shared_step(
       std::string(floats ? "attention_cached_f32_" : "attention_cached_s8_") + level_name(attention_kernels(level).level),
-      [=](std::uint8_t* arena, std::uint8_t* scratch) {
+      kv_heads >= wanted ? wanted : 1,
+      [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
+        const Span mine = share(kv_heads, part);
         const float* joint = at<float>(arena, in);
         float *keys = cache->buffers[key], *values = cache->buffers[value];
-        for (std::int64_t head = 0; head < kv_heads; ++head) {
+        for (std::int64_t head = mine.first; head < mine.end; ++head) {
           for (std::int64_t token = 0; token < tokens; ++token) {
             const float* from = joint + token * row + (heads + head) * size;
             const std::int64_t to = (head * cache->capacity + cache->past + token) * size;
@@ -50,6 +55,8 @@ StepPtr make_attention_cached(const OpView& view) {
         }
         AttentionArgs now = args;
         now.keys = cache->past + tokens;
+        const std::int64_t units = attention_units(now) / kv_heads;
+        now.units = {mine.first * units, mine.end * units};
         now.q.data = joint;
         now.k.data = keys;
         now.v.data = values;

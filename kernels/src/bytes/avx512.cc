@@ -62,8 +62,8 @@ void quantize(const float* in, std::uint8_t* out, std::size_t n, float scale, st
   }
 }
 
-void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, float scale,
-                     std::int32_t zero) {
+void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, std::size_t plane,
+                     float scale, std::int32_t zero) {
   const Quantizer q(scale, zero);
   if (channels == 3) {
     // A pixel's three bytes in one 32-bit element, then 12 of 16 bytes of each lane, then 3 of 4 elements.
@@ -73,8 +73,8 @@ void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std
       const std::size_t count = pixels - p < 16 ? pixels - p : 16;
       const __mmask16 mask = first16(count);
       const __m512i red = q.quantized(_mm512_maskz_loadu_ps(mask, in + p));
-      const __m512i green = q.quantized(_mm512_maskz_loadu_ps(mask, in + pixels + p));
-      const __m512i blue = q.quantized(_mm512_maskz_loadu_ps(mask, in + 2 * pixels + p));
+      const __m512i green = q.quantized(_mm512_maskz_loadu_ps(mask, in + plane + p));
+      const __m512i blue = q.quantized(_mm512_maskz_loadu_ps(mask, in + 2 * plane + p));
       const __m512i joined = _mm512_or_si512(red, _mm512_or_si512(_mm512_slli_epi32(green, 8), _mm512_slli_epi32(blue, 16)));
       const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_shuffle_epi8(joined, gather));
       _mm512_mask_storeu_epi8(out + 3 * p, first64(3 * count), bytes);
@@ -85,8 +85,8 @@ void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std
   for (std::size_t c = 0; c < channels; ++c) {
     for (std::size_t p = 0; p < pixels; p += 16) {
       const std::size_t count = pixels - p < 16 ? pixels - p : 16;
-      const __m512 plane = _mm512_maskz_loadu_ps(first16(count), in + c * pixels + p);
-      _mm_store_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(q.quantized(plane)));
+      const __m512 values = _mm512_maskz_loadu_ps(first16(count), in + c * plane + p);
+      _mm_store_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(q.quantized(values)));
       for (std::size_t i = 0; i < count; ++i) out[(p + i) * channels + c] = bytes[i];
     }
   }

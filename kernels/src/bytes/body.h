@@ -14,10 +14,10 @@ void quantize_all(const float* in, std::uint8_t* out, std::size_t n, float scale
   for (std::size_t i = 0; i < n; ++i) out[i] = quantize(in[i], scale, zero);
 }
 
-void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, float scale,
-                     std::int32_t zero) {
+void quantize_planes(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, std::size_t plane,
+                     float scale, std::int32_t zero) {
   for (std::size_t c = 0; c < channels; ++c) {
-    for (std::size_t p = 0; p < pixels; ++p) out[p * channels + c] = quantize(in[c * pixels + p], scale, zero);
+    for (std::size_t p = 0; p < pixels; ++p) out[p * channels + c] = quantize(in[c * plane + p], scale, zero);
   }
 }
 

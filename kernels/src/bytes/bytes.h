@@ -22,9 +22,9 @@ struct MulParams {
 struct ByteKernels {
   const char* isa;
   void (*quantize)(const float* in, std::uint8_t* out, std::size_t n, float scale, std::int32_t zero);
-  // Planes of `pixels` floats, one per channel, to pixels of `channels` bytes.
-  void (*quantize_planes)(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, float scale,
-                          std::int32_t zero);
+  // Planes of floats, one per channel and `plane` apart, to `pixels` pixels of `channels` bytes.
+  void (*quantize_planes)(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, std::size_t plane,
+                          float scale, std::int32_t zero);
   void (*dequantize)(const std::uint8_t* in, float* out, std::size_t n, float scale, std::int32_t zero);
   void (*table)(const std::uint8_t* in, std::uint8_t* out, std::size_t n, const std::uint8_t* table);
   void (*lookup)(const std::uint8_t* in, float* out, std::size_t n, const float* table);

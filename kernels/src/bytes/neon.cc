@@ -22,19 +22,19 @@ void quantize_vectors(const float* in, std::uint8_t* out, std::size_t n, float s
   quantize_all(in + i, out + i, n - i, scale, zero);
 }
 
-void planes_vectors(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, float scale,
-                    std::int32_t zero) {
+void planes_vectors(const float* in, std::uint8_t* out, std::size_t pixels, std::size_t channels, std::size_t plane,
+                    float scale, std::int32_t zero) {
   if (channels != 3) {
-    quantize_planes(in, out, pixels, channels, scale, zero);
+    quantize_planes(in, out, pixels, channels, plane, scale, zero);
     return;
   }
   const Quantizer q(scale, zero);
   std::size_t p = 0;
   for (; p + 16 <= pixels; p += 16) {
-    vst3q_u8(out + 3 * p, {{q.sixteen(in + p), q.sixteen(in + pixels + p), q.sixteen(in + 2 * pixels + p)}});
+    vst3q_u8(out + 3 * p, {{q.sixteen(in + p), q.sixteen(in + plane + p), q.sixteen(in + 2 * plane + p)}});
   }
   for (; p < pixels; ++p) {
-    for (std::size_t c = 0; c < 3; ++c) out[3 * p + c] = quantize(in[c * pixels + p], scale, zero);
+    for (std::size_t c = 0; c < 3; ++c) out[3 * p + c] = quantize(in[c * plane + p], scale, zero);
   }
 }
 

@@ -28,16 +28,21 @@ StepPtr make_quantize(const OpView& view) {
   if (planes && (out.rank != 4 || in.elements % out.dims[0] != 0)) return nullptr;
   const ByteKernels& k = kernels_for(view);
   if (!planes) {
-    return step_of(named("quantize", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
-      k.quantize(at<float>(arena, in), at<std::uint8_t>(arena, out), in.elements, scale, std::int32_t(zero));
+    const int parts = view.parts(double(in.elements) * kNsPerElement);
+    return shared_step(named("quantize", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span here = elements_of(in, part);
+      k.quantize(at<float>(arena, in) + here.first, at<std::uint8_t>(arena, out) + here.first, std::size_t(here.size()), scale,
+                 std::int32_t(zero));
     });
   }
   const std::size_t channels = out.dims[3], pixels = std::size_t(out.dims[1]) * out.dims[2];
-  return step_of(named("quantize_planes", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
+  const int parts = view.parts(double(in.elements) * kNsPerElement);
+  return shared_step(named("quantize_planes", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = share(std::int64_t(pixels), part, 64);
     for (std::size_t image = 0; image < out.dims[0]; ++image) {
-      const std::size_t start = image * pixels * channels;
-      k.quantize_planes(at<float>(arena, in) + start, at<std::uint8_t>(arena, out) + start, pixels, channels, scale,
-                        std::int32_t(zero));
+      const float* from = at<float>(arena, in) + image * pixels * channels + here.first;
+      std::uint8_t* to = at<std::uint8_t>(arena, out) + (image * pixels + std::size_t(here.first)) * channels;
+      k.quantize_planes(from, to, std::size_t(here.size()), channels, pixels, scale, std::int32_t(zero));
     }
   });
 }
@@ -50,8 +55,11 @@ StepPtr make_dequantize(const OpView& view) {
   if (!is(in, Dtype::kU8) || !is(out, Dtype::kF32) || in.elements != out.elements) return nullptr;
   if (!scale_is_good(scale) || !is_zero_point(zero)) return nullptr;
   const ByteKernels& k = kernels_for(view);
-  return step_of(named("dequantize", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
-    k.dequantize(at<std::uint8_t>(arena, in), at<float>(arena, out), in.elements, scale, std::int32_t(zero));
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
+  return shared_step(named("dequantize", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = elements_of(in, part);
+    k.dequantize(at<std::uint8_t>(arena, in) + here.first, at<float>(arena, out) + here.first, std::size_t(here.size()), scale,
+                 std::int32_t(zero));
   });
 }
 
@@ -63,15 +71,18 @@ StepPtr make_table(const OpView& view) {
   if (constant.dtype != Dtype::kU8 || constant.elements != 256) return nullptr;
   const ByteKernels& k = kernels_for(view);
   const std::uint8_t* entries = constant.data;
+  const int parts = view.parts((bytes_of(in) + bytes_of(out)) * kNsPerByte);
 #if defined(__x86_64__)
   if (view.vnni() && cpu_features().avx512vbmi) {
-    return step_of("table_avx512vbmi", [=](std::uint8_t* arena, std::uint8_t*) {
-      table_avx512vbmi(arena + in.offset, arena + out.offset, in.elements, entries);
+    return shared_step("table_avx512vbmi", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span here = elements_of(in, part);
+      table_avx512vbmi(arena + in.offset + here.first, arena + out.offset + here.first, std::size_t(here.size()), entries);
     });
   }
 #endif
-  return step_of(named("table", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
-    k.table(at<std::uint8_t>(arena, in), at<std::uint8_t>(arena, out), in.elements, entries);
+  return shared_step(named("table", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = elements_of(in, part);
+    k.table(at<std::uint8_t>(arena, in) + here.first, at<std::uint8_t>(arena, out) + here.first, std::size_t(here.size()), entries);
   });
 }
 
@@ -83,8 +94,10 @@ StepPtr make_lookup(const OpView& view) {
   if (constant.dtype != Dtype::kF32 || constant.elements != 256) return nullptr;
   const ByteKernels& k = kernels_for(view);
   const float* entries = values<float>(constant);
-  return step_of(named("lookup", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
-    k.lookup(at<std::uint8_t>(arena, in), at<float>(arena, out), in.elements, entries);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
+  return shared_step(named("lookup", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = elements_of(in, part);
+    k.lookup(at<std::uint8_t>(arena, in) + here.first, at<float>(arena, out) + here.first, std::size_t(here.size()), entries);
   });
 }
 
@@ -102,8 +115,11 @@ StepPtr make_binary_u8(const OpView& view) {
     if (!same_shape(a, b)) return nullptr;
     AddParams p{scale_a / scale, scale_b / scale, 0.0F};
     p.fixed = zero - std::fma(p.ratio_a, zero_a, p.ratio_b * zero_b);
-    return step_of(named("add_u8", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
-      k.add(arena + a.offset, arena + b.offset, arena + out.offset, out.elements, p);
+    const int parts = view.parts(double(out.elements) * kNsPerElement);
+    return shared_step(named("add_u8", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span here = elements_of(out, part);
+      arena += here.first;
+      k.add(arena + a.offset, arena + b.offset, arena + out.offset, std::size_t(here.size()), p);
     });
   }
   const MulParams p{zero_a, zero_b, scale_a * scale_b / scale, zero};
@@ -115,11 +131,21 @@ StepPtr make_binary_u8(const OpView& view) {
     pixels = std::size_t(a.dims[1]) * a.dims[2];
     channels = a.dims[3];
   }
-  return step_of(named("mul_u8", k), [=, &k](std::uint8_t* arena, std::uint8_t*) {
+  // Equal shapes are one pixel of very many channels.
+  const bool equal = same_shape(a, b);
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
+  return shared_step(named("mul_u8", k), parts, [=, &k](std::uint8_t* arena, std::uint8_t*, Part part) {
+    if (equal) {
+      const Span here = elements_of(out, part);
+      arena += here.first;
+      k.multiply(arena + a.offset, arena + b.offset, arena + out.offset, 1, std::size_t(here.size()), p);
+      return;
+    }
+    const Span here = share(std::int64_t(pixels), part);
     for (std::size_t image = 0; image < images; ++image) {
-      const std::size_t start = image * pixels * channels;
-      k.multiply(arena + a.offset + start, arena + b.offset + image * channels, arena + out.offset + start, pixels,
-                 channels, p);
+      const std::size_t start = (image * pixels + std::size_t(here.first)) * channels;
+      k.multiply(arena + a.offset + start, arena + b.offset + image * channels, arena + out.offset + start,
+                 std::size_t(here.size()), channels, p);
     }
   });
 }

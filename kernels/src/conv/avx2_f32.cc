@@ -38,29 +38,29 @@ class ConvAvx2 final : public ConvF32 {
     return (std::size_t(frame_w_) * frame_h_ * frame_c_ + 16) * sizeof(float);
   }
 
-  void run(const float* input, float* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const float* input, float* output, std::uint8_t* scratch) const override {
     float* frame = reinterpret_cast<float*>(scratch);
-    for (int n = 0; n < s_.batch; ++n) {
-      fill(input + std::size_t(n) * s_.height * s_.width * s_.channels, frame);
-      for (int y = 0; y < s_.out_height; ++y) {
+    for (int n = 0; n < s.batch; ++n) {
+      fill(s, input + std::size_t(n) * s.height * s.width * s.in_pixel, frame);
+      for (int y = 0; y < s.out_height; ++y) {
         for (int first = 0; first < columns_; first += 16) {
-          float* out = output + (std::size_t(n) * s_.out_height + y) * s_.out_width * s_.outputs + first;
-          const float* from = frame + std::size_t(y) * s_.stride_h * frame_w_ * frame_c_ + (deep_ ? first : 0);
+          float* out = output + (std::size_t(n) * s.out_height + y) * s.out_width * s.out_pixel + first;
+          const float* from = frame + std::size_t(y) * s.stride_h * frame_w_ * frame_c_ + (deep_ ? first : 0);
           int x = 0;
-          for (; x + 4 <= s_.out_width; x += 4) tile<4>(from, out, x, first);
-          for (; x < s_.out_width; ++x) tile<1>(from, out, x, first);
+          for (; x + 4 <= s.out_width; x += 4) tile<4>(from, out, x, first);
+          for (; x < s.out_width; ++x) tile<1>(from, out, x, first);
         }
       }
     }
   }
 
  private:
-  void fill(const float* input, float* frame) const {
-    std::memset(frame, 0, std::size_t(frame_w_) * frame_h_ * frame_c_ * sizeof(float));
-    for (int y = 0; y < s_.height; ++y) {
-      float* to = frame + (std::size_t(y + s_.pad_top) * frame_w_ + s_.pad_left) * frame_c_;
-      for (int x = 0; x < s_.width; ++x, input += s_.channels, to += frame_c_) {
-        std::memcpy(to, input, s_.channels * sizeof(float));
+  void fill(const ConvShape& s, const float* input, float* frame) const {
+    std::memset(frame, 0, std::size_t(frame_w_) * (s.height + s.pad_top + s.pad_bottom) * frame_c_ * sizeof(float));
+    for (int y = 0; y < s.height; ++y) {
+      float* to = frame + (std::size_t(y + s.pad_top) * frame_w_ + s.pad_left) * frame_c_;
+      for (int x = 0; x < s.width; ++x, input += s.in_pixel, to += frame_c_) {
+        std::memcpy(to, input, s.channels * sizeof(float));
       }
     }
   }
@@ -93,8 +93,8 @@ class ConvAvx2 final : public ConvF32 {
       alignas(32) float kept[16];
       _mm256_store_ps(kept, sums[r][0]);
       _mm256_store_ps(kept + 8, sums[r][1]);
-      float* to = out + std::size_t(x + r) * s_.outputs;
-      for (int c = 0; c < left; ++c) to[c] = unary(code_, alpha_, beta_, kept[c]);
+      float* to = out + std::size_t(x + r) * s_.out_pixel;
+      unary_row(code_, alpha_, beta_, kept, std::size_t(left), to);
     }
   }
 

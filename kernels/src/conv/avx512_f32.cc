@@ -59,11 +59,15 @@ inline bool has_vector_form(int code) {
 inline __mmask16 first_floats(int count) { return count >= 16 ? 0xFFFF : static_cast<__mmask16>((1U << count) - 1); }
 
 // In place, behind the tiles that wrote the values and while they are in the first-level cache.
-__attribute__((noinline)) void activate(float* values, std::size_t count, const Activation& activation) {
+__attribute__((noinline)) void activate(float* values, std::size_t pixels, const ConvShape& s, const Activation& activation) {
   if (activation.code == kNone || activation.code == kIdentity) return;
-  for (std::size_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = count - i >= 16 ? 0xFFFF : first_floats(int(count - i));
-    _mm512_mask_storeu_ps(values + i, mask, activated(_mm512_maskz_loadu_ps(mask, values + i), activation));
+  const bool whole = s.outputs == s.out_pixel;
+  const std::size_t runs = whole ? 1 : pixels, count = std::size_t(s.outputs) * (whole ? pixels : 1);
+  for (std::size_t run = 0; run < runs; ++run, values += s.out_pixel) {
+    for (std::size_t i = 0; i < count; i += 16) {
+      const __mmask16 mask = count - i >= 16 ? 0xFFFF : first_floats(int(count - i));
+      _mm512_mask_storeu_ps(values + i, mask, activated(_mm512_maskz_loadu_ps(mask, values + i), activation));
+    }
   }
 }
 
@@ -154,44 +158,52 @@ class Framed : public ConvF32 {
   std::size_t scratch_bytes() const override {
     return framed_ ? (std::size_t(frame_w_) * frame_h_ * s_.channels + 16) * sizeof(float) : 0;
   }
-  void run(const float* input, float* output, std::uint8_t* scratch) const override {
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.outputs;
-    for (int n = 0; n < s_.batch; ++n, input += image, output += out_image) {
-      const float* map = input;
+  void run(const ConvShape& s, const float* input, float* output, std::uint8_t* scratch) const override {
+    const std::size_t pixels = std::size_t(s.out_height) * s.out_width;
+    const std::size_t image = std::size_t(s.height) * s.width * s.in_pixel, out_image = pixels * s.out_pixel;
+    for (int n = 0; n < s.batch; ++n, input += image, output += out_image) {
       if (framed_) {
-        frame(input, reinterpret_cast<float*>(scratch));
-        map = reinterpret_cast<float*>(scratch);
+        frame(s, input, reinterpret_cast<float*>(scratch));
+        run_map({reinterpret_cast<float*>(scratch), s.channels, std::ptrdiff_t(frame_w_) * s.channels}, s, output);
+      } else {
+        run_map({input, s.in_pixel, std::ptrdiff_t(s.width) * s.in_pixel}, s, output);
       }
-      run_map(map, output);
-      for (std::size_t i = 0; after_.code != kNone && i < out_image; ++i) {
-        output[i] = unary(after_.code, after_.alpha, after_.beta, output[i]);
+      for (std::size_t pixel = 0; after_.code != kNone && pixel < pixels; ++pixel) {
+        float* to = output + pixel * s.out_pixel;
+        unary_row(after_.code, after_.alpha, after_.beta, to, std::size_t(s.outputs), to);
       }
     }
   }
 
  protected:
-  virtual void run_map(const float* map, float* output) const = 0;
-
-  std::ptrdiff_t pitch() const { return std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels; }
+  // What the windows read: the input or a frame; elements between its pixels and rows.
+  struct Map {
+    const float* at;
+    std::ptrdiff_t pixel, pitch;
+  };
+  virtual void run_map(const Map& map, const ConvShape& s, float* output) const = 0;
 
   ConvShape s_;
   Activation activation_, after_{kNone, 0.0F, 0.0F};
 
  private:
-  void frame(const float* input, float* to) const {
-    const std::size_t row = std::size_t(frame_w_) * s_.channels, line = std::size_t(s_.width) * s_.channels;
-    const std::size_t left = std::size_t(s_.pad_left) * s_.channels, right = std::size_t(s_.pad_right) * s_.channels;
-    std::size_t gap = row * s_.pad_top + left;
-    for (int y = 0; y < s_.height; ++y) {
+  void frame(const ConvShape& s, const float* input, float* to) const {
+    const std::size_t row = std::size_t(frame_w_) * s.channels, line = std::size_t(s.width) * s.channels;
+    const std::size_t left = std::size_t(s.pad_left) * s.channels, right = std::size_t(s.pad_right) * s.channels;
+    std::size_t gap = row * s.pad_top + left;
+    for (int y = 0; y < s.height; ++y) {
       std::memset(to, 0, gap * sizeof(float));
       to += gap;
-      std::memcpy(to, input, line * sizeof(float));
-      input += line;
+      if (s.in_pixel == s.channels) {
+        std::memcpy(to, input, line * sizeof(float));
+      } else {
+        for (int x = 0; x < s.width; ++x) std::memcpy(to + x * s.channels, input + x * s.in_pixel, s.channels * sizeof(float));
+      }
+      input += std::size_t(s.width) * s.in_pixel;
       to += line;
       gap = right + left;
     }
-    std::memset(to, 0, (right + row * s_.pad_bottom) * sizeof(float));
+    std::memset(to, 0, (right + row * s.pad_bottom) * sizeof(float));
   }
 
   bool framed_;
@@ -216,21 +228,22 @@ class Dense final : public Framed {
       }
       done += vectors;
     }
-    flat_ = s_.kernel_h == 1 && s_.kernel_w == 1 && s_.stride_h == 1 && s_.stride_w == 1 && pitch() == std::ptrdiff_t(s_.width) * s_.channels && s_.pad_top + s_.pad_bottom == 0;
+    flat_ = s_.kernel_h == 1 && s_.kernel_w == 1 && s_.stride_h == 1 && s_.stride_w == 1 &&
+            s_.pad_top + s_.pad_bottom + s_.pad_left + s_.pad_right == 0;
   }
   const char* kernel() const override { return "conv_f32_12x64_avx512"; }
 
  private:
-  void run_map(const float* map, float* output) const override {
-    const int lines = flat_ ? 1 : s_.out_height, width = flat_ ? s_.height * s_.width : s_.out_width;
+  void run_map(const Map& map, const ConvShape& s, float* output) const override {
+    const int lines = flat_ ? 1 : s.out_height, width = flat_ ? s.height * s.width : s.out_width;
     const int total = (s_.outputs + 15) / 16;
     const std::size_t group = std::size_t(s_.kernel_h) * depth_ * 16;
     Tile t{};
-    t.lda = std::ptrdiff_t(flat_ ? 1 : s_.stride_w) * s_.channels;
-    t.pitch = pitch();
-    t.rows = s_.kernel_h;
+    t.lda = (flat_ ? 1 : s.stride_w) * map.pixel;
+    t.pitch = map.pitch;
+    t.rows = s.kernel_h;
     t.depth = depth_;
-    t.ldo = s_.outputs;
+    t.ldo = s.out_pixel;
     // Pieces of a long run that stay in the first-level cache while all panels pass.
     const int piece = flat_ && std::int64_t(width) * depth_ > 6144 ? (6144 / depth_ > 24 ? 6144 / depth_ : 24) : width;
     for (int y = 0; y < lines; ++y) {
@@ -248,13 +261,13 @@ class Dense final : public Framed {
           t.columns = s_.outputs - 16 * done < 16 * vectors ? s_.outputs - 16 * done : 16 * vectors;
           for (int i = 0; i < tiles; ++i) {
             const int first = start + (i * rows < count - rows ? i * rows : count - rows);
-            t.a = map + std::ptrdiff_t(y) * s_.stride_h * t.pitch + first * t.lda;
-            t.out = output + (std::ptrdiff_t(y) * width + first) * s_.outputs + 16 * done;
+            t.a = map.at + std::ptrdiff_t(y) * s.stride_h * t.pitch + first * t.lda;
+            t.out = output + (std::ptrdiff_t(y) * width + first) * s.out_pixel + 16 * done;
             run(t);
           }
           done += vectors;
         }
-        activate(output + (std::ptrdiff_t(y) * width + start) * s_.outputs, std::size_t(count) * s_.outputs, activation_);
+        activate(output + (std::ptrdiff_t(y) * width + start) * s.out_pixel, std::size_t(count), s, activation_);
         start += count;
       }
     }
@@ -280,29 +293,29 @@ class Depthwise final : public Framed {
   const char* kernel() const override { return "depthwise_f32_4x16_avx512"; }
 
  private:
-  void run_map(const float* map, float* output) const override {
+  void run_map(const Map& map, const ConvShape& s, float* output) const override {
     for (int block = 0; block < blocks_; ++block) {
-      const __mmask16 mask = first_floats(s_.channels - 16 * block);
-      for (int y = 0; y < s_.out_height; ++y) {
-        const float* from = map + std::ptrdiff_t(y) * s_.stride_h * pitch() + 16 * block;
-        float* to = output + std::ptrdiff_t(y) * s_.out_width * s_.channels + 16 * block;
+      const __mmask16 mask = first_floats(s.channels - 16 * block);
+      for (int y = 0; y < s.out_height; ++y) {
+        const Map from{map.at + std::ptrdiff_t(y) * s.stride_h * map.pitch + 16 * block, map.pixel, map.pitch};
+        float* to = output + std::ptrdiff_t(y) * s.out_width * s.out_pixel + 16 * block;
         int x = 0;
-        for (; x + 4 <= s_.out_width; x += 4) pixels<4>(from, to, x, block, mask);
-        for (; x < s_.out_width; ++x) pixels<1>(from, to, x, block, mask);
+        for (; x + 4 <= s.out_width; x += 4) pixels<4>(from, to, x, block, mask);
+        for (; x < s.out_width; ++x) pixels<1>(from, to, x, block, mask);
       }
     }
   }
 
   template <int N>
-  void pixels(const float* from, float* to, int x, int block, __mmask16 mask) const {
-    const std::ptrdiff_t step = std::ptrdiff_t(s_.stride_w) * s_.channels;
+  void pixels(const Map& from, float* to, int x, int block, __mmask16 mask) const {
+    const std::ptrdiff_t step = s_.stride_w * from.pixel;
     const float* weights = weights_ + std::size_t(16) * taps_ * block;
     __m512 sums[N];
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) sums[i] = _mm512_load_ps(bias_ + 16 * block);
     for (int ky = 0; ky < s_.kernel_h; ++ky) {
-      const float* at = from + ky * pitch() + x * step;
-      for (int kx = 0; kx < s_.kernel_w; ++kx, at += s_.channels, weights += 16) {
+      const float* at = from.at + ky * from.pitch + x * step;
+      for (int kx = 0; kx < s_.kernel_w; ++kx, at += from.pixel, weights += 16) {
         const __m512 weight = _mm512_load_ps(weights);
 #pragma GCC unroll 4
         for (int i = 0; i < N; ++i) sums[i] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, at + i * step), weight, sums[i]);
@@ -310,7 +323,7 @@ class Depthwise final : public Framed {
     }
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) {
-      _mm512_mask_storeu_ps(to + std::ptrdiff_t(x + i) * s_.channels, mask, activated(sums[i], activation_));
+      _mm512_mask_storeu_ps(to + std::ptrdiff_t(x + i) * s_.out_pixel, mask, activated(sums[i], activation_));
     }
   }
 

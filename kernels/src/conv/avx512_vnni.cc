@@ -142,21 +142,21 @@ class Conv final : public ConvU8 {
     return framed_ ? std::size_t(frame_w_) * frame_h_ * s_.channels + 64 : 0;
   }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
     if (flat_) {
-      run_flat(input, out, s_.batch * s_.height * s_.width);
+      run_flat(input, out, s.batch * s.height * s.width);
       return;
     }
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.outputs * element();
-    for (int n = 0; n < s_.batch; ++n, input += image, out += out_image) {
+    const std::size_t image = std::size_t(s.height) * s.width * s.channels;
+    const std::size_t out_image = std::size_t(s.out_height) * s.out_width * s.out_pixel * element();
+    for (int n = 0; n < s.batch; ++n, input += image, out += out_image) {
       const std::uint8_t* map = input;
       if (framed_) {
-        frame(input, scratch);
+        frame(s, input, scratch);
         map = scratch;
       }
-      run_map(map, out);
+      run_map(map, out, s.out_height);
     }
   }
 
@@ -171,7 +171,7 @@ class Conv final : public ConvU8 {
     t.b = panel.weights;
     t.bias = panel.bias;
     t.multiplier = panel.multiplier;
-    t.ldo = s_.outputs * element();
+    t.ldo = s_.out_pixel * element();
     t.zero = _mm512_set1_epi16(short(zero_out_));
     t.columns = panel.columns;
     return t;
@@ -204,24 +204,24 @@ class Conv final : public ConvU8 {
 
   // One line of outputs after the other under all panels, unless the weights would be read from memory for each line:
   // then one panel after the other over the whole map.
-  void run_map(const std::uint8_t* map, std::uint8_t* out) const {
+  void run_map(const std::uint8_t* map, std::uint8_t* out, int lines) const {
     const bool by_panel = std::size_t(s_.outputs) * s_.taps() > (std::size_t(1) << 18);
     if (!by_panel) {
       const int step = !float_ && 2 * s_.out_width <= kMostRows[panels_.widest] ? 2 : 1;
-      for (int y = 0; y < s_.out_height; y += step) {
-        for (int index = 0; index < panels_.count; ++index) run_lines(map, out, panels_.at[index], y, step);
+      for (int y = 0; y < lines; y += step) {
+        for (int index = 0; index < panels_.count; ++index) run_lines(map, out, panels_.at[index], y, step, lines);
       }
       return;
     }
     for (int index = 0; index < panels_.count; ++index) {
       const Panel& panel = panels_.at[index];
       const int step = !float_ && 2 * s_.out_width <= kMostRows[panel.vectors] ? 2 : 1;
-      for (int y = 0; y < s_.out_height; y += step) run_lines(map, out, panel, y, step);
+      for (int y = 0; y < lines; y += step) run_lines(map, out, panel, y, step, lines);
     }
   }
 
-  // Outputs of one panel in line y, or in lines y and y + 1 together where two of them fit into a tile.
-  void run_lines(const std::uint8_t* map, std::uint8_t* out, const Panel& panel, int y, int lines) const {
+  // Outputs of one panel in line y of `lines`, or in lines y and y + 1 together where two of them fit into a tile.
+  void run_lines(const std::uint8_t* map, std::uint8_t* out, const Panel& panel, int y, int step, int lines) const {
     const std::ptrdiff_t pitch = std::ptrdiff_t(framed_ ? frame_w_ : s_.width) * s_.channels;
     const int width = s_.out_width, most = most_rows(panel);
     Tile t = tile_of(panel);
@@ -231,7 +231,7 @@ class Conv final : public ConvU8 {
     t.out_line = width * t.ldo;
     const std::uint8_t* from = map + y * t.line;
     std::uint8_t* to = out + y * t.out_line + panel.first * element();
-    if (lines == 2 && y + 1 < s_.out_height) {
+    if (step == 2 && y + 1 < lines) {
       t.a = from;
       t.out = to;
       tile_for<true>(2 * width, panel.vectors)(t);
@@ -247,12 +247,12 @@ class Conv final : public ConvU8 {
     }
   }
 
-  void frame(const std::uint8_t* input, std::uint8_t* to) const {
-    const std::size_t row = std::size_t(frame_w_) * s_.channels, line = std::size_t(s_.width) * s_.channels;
-    const std::size_t left = std::size_t(s_.pad_left) * s_.channels, right = std::size_t(s_.pad_right) * s_.channels;
+  void frame(const ConvShape& s, const std::uint8_t* input, std::uint8_t* to) const {
+    const std::size_t row = std::size_t(frame_w_) * s.channels, line = std::size_t(s.width) * s.channels;
+    const std::size_t left = std::size_t(s.pad_left) * s.channels, right = std::size_t(s.pad_right) * s.channels;
     // The right edge of one row and the left edge of the next are one run.
-    std::size_t gap = row * s_.pad_top + left;
-    for (int y = 0; y < s_.height; ++y) {
+    std::size_t gap = row * s.pad_top + left;
+    for (int y = 0; y < s.height; ++y) {
       std::memset(to, zero_in_, gap);
       to += gap;
       std::memcpy(to, input, line);
@@ -260,7 +260,7 @@ class Conv final : public ConvU8 {
       to += line;
       gap = right + left;
     }
-    std::memset(to, zero_in_, right + row * s_.pad_bottom);
+    std::memset(to, zero_in_, right + row * s.pad_bottom);
   }
 
   ConvShape s_;

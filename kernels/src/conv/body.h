@@ -41,21 +41,21 @@ class BodyConv final : public ConvU8 {
     return (std::size_t(frame_w_) * frame_h_ * s_.channels + 64) * sizeof(typename T::Element);
   }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     auto* frame = reinterpret_cast<typename T::Element*>(scratch);
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.outputs;
-    const bool flat = s_.kernel_h == 1 && s_.kernel_w == 1 && s_.stride_h == 1 && s_.stride_w == 1;
-    const int lines = flat ? 1 : s_.out_height;
-    const int width = flat ? s_.out_height * s_.out_width : s_.out_width;
-    for (int n = 0; n < s_.batch; ++n) {
-      fill(input + n * image, frame);
+    const std::size_t image = std::size_t(s.height) * s.width * s.channels;
+    const std::size_t out_image = std::size_t(s.out_height) * s.out_width * s.out_pixel;
+    const bool flat = s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1;
+    const int lines = flat ? 1 : s.out_height;
+    const int width = flat ? s.out_height * s.out_width : s.out_width;
+    for (int n = 0; n < s.batch; ++n) {
+      fill(s, input + n * image, frame);
       for (int panel = 0; panel < panels_; ++panel) {
         for (int y = 0; y < lines; ++y) {
           for (int x = 0; x < width; x += T::kRows) {
             const int rows = width - x < T::kRows ? width - x : T::kRows;
-            const std::size_t at = n * out_image + (std::size_t(y) * width + x) * s_.outputs + panel * kColumns;
-            const auto* from = frame + (std::size_t(y) * s_.stride_h * frame_w_ + std::size_t(x) * s_.stride_w) * s_.channels;
+            const std::size_t at = n * out_image + (std::size_t(y) * width + x) * s.out_pixel + panel * kColumns;
+            const auto* from = frame + (std::size_t(y) * s.stride_h * frame_w_ + std::size_t(x) * s.stride_w) * s.channels;
             rows == T::kRows ? tile<T::kRows>(from, output, at, panel) : tail(rows, from, output, at, panel);
           }
         }
@@ -85,19 +85,19 @@ class BodyConv final : public ConvU8 {
     multiplier_[output] = params.multiplier[output];
   }
 
-  void fill(const std::uint8_t* input, typename T::Element* frame) const {
-    const std::size_t line = std::size_t(s_.width) * s_.channels;
+  void fill(const ConvShape& s, const std::uint8_t* input, typename T::Element* frame) const {
+    const std::size_t line = std::size_t(s.width) * s.channels;
     const auto padding = [&](std::size_t count) {
       for (std::size_t i = 0; i < count; ++i) *frame++ = typename T::Element(zero_in_ - T::kShift);
     };
-    padding((std::size_t(frame_w_) * s_.pad_top + s_.pad_left) * s_.channels);
-    for (int y = 0; y < s_.height; ++y) {
+    padding((std::size_t(frame_w_) * s.pad_top + s.pad_left) * s.channels);
+    for (int y = 0; y < s.height; ++y) {
       for (std::size_t i = 0; i < line; ++i) frame[i] = typename T::Element(input[i] - T::kShift);
       frame += line;
       input += line;
-      padding(std::size_t(s_.pad_right + (y + 1 < s_.height ? s_.pad_left : 0)) * s_.channels);
+      padding(std::size_t(s.pad_right + (y + 1 < s.height ? s.pad_left : 0)) * s.channels);
     }
-    padding(std::size_t(frame_w_) * s_.pad_bottom * s_.channels);
+    padding(std::size_t(frame_w_) * s.pad_bottom * s.channels);
   }
 
   template <int ROWS>
@@ -120,7 +120,7 @@ class BodyConv final : public ConvU8 {
     const int left = s_.outputs - panel * kColumns;
     const float* multiplier = multiplier_ + panel * kColumns;
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r, at += s_.outputs) {
+    for (int r = 0; r < ROWS; ++r, at += s_.out_pixel) {
       if (float_) {
         float* out = static_cast<float*>(output) + at;
         float kept[kColumns];
@@ -137,7 +137,7 @@ class BodyConv final : public ConvU8 {
 
   void tail(int rows, const typename T::Element* from, void* output, std::size_t at, int panel) const {
     const std::ptrdiff_t step = std::ptrdiff_t(s_.stride_w) * s_.channels;
-    for (; rows >= 2; rows -= 2, from += 2 * step, at += 2 * std::size_t(s_.outputs)) tile<2>(from, output, at, panel);
+    for (; rows >= 2; rows -= 2, from += 2 * step, at += 2 * std::size_t(s_.out_pixel)) tile<2>(from, output, at, panel);
     if (rows == 1) tile<1>(from, output, at, panel);
   }
 

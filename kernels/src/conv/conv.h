@@ -15,6 +15,7 @@ struct ConvShape {
   int kernel_h, kernel_w, stride_h, stride_w;
   int pad_top, pad_left, pad_bottom, pad_right;
   int groups;
+  int in_pixel, out_pixel;  // elements from a pixel to the next; more than channels or outputs where others do the rest
 
   int group_channels() const { return channels / groups; }
   int taps() const { return kernel_h * kernel_w * group_channels(); }
@@ -35,7 +36,8 @@ struct ConvU8Params {
 class ConvU8 {
  public:
   virtual ~ConvU8();
-  virtual void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const = 0;
+  // `s` is the shape that the kernel was made for, or that of some of its images or lines (see slices.h).
+  virtual void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual const char* kernel() const = 0;
 };
@@ -73,7 +75,7 @@ struct ConvF32Params {
 class ConvF32 {
  public:
   virtual ~ConvF32();
-  virtual void run(const float* input, float* output, std::uint8_t* scratch) const = 0;
+  virtual void run(const ConvShape& s, const float* input, float* output, std::uint8_t* scratch) const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual const char* kernel() const = 0;
 };

@@ -186,23 +186,23 @@ class TiledConv final : public ConvU8 {
     return framed_ ? std::size_t(frame_w_) * (s_.height + s_.pad_top + s_.pad_bottom) * s_.channels + 64 : 0;
   }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
     if (flat_) {
-      run_flat(input, out, s_.batch * s_.height * s_.width);
+      run_flat(input, out, s.batch * s.height * s.width);
       return;
     }
-    const std::ptrdiff_t pitch = std::ptrdiff_t(frame_w_) * s_.channels;
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    for (int n = 0; n < s_.batch; ++n, input += image) {
+    const std::ptrdiff_t pitch = std::ptrdiff_t(frame_w_) * s.channels;
+    const std::size_t image = std::size_t(s.height) * s.width * s.channels;
+    for (int n = 0; n < s.batch; ++n, input += image) {
       const std::uint8_t* map = input;
       if (framed_) {
-        frame(input, scratch);
+        frame(s, input, scratch);
         map = scratch;
       }
-      for (int y = 0; y < s_.out_height; ++y, map += pitch * s_.stride_h, out += s_.out_width * ldo()) {
-        for (int first = 0; first < s_.outputs; first += columns_at(first)) {
-          run_pixels(map, std::ptrdiff_t(s_.stride_w) * s_.channels, pitch, out, s_.out_width, first);
+      for (int y = 0; y < s.out_height; ++y, map += pitch * s.stride_h, out += s.out_width * ldo()) {
+        for (int first = 0; first < s.outputs; first += columns_at(first)) {
+          run_pixels(map, std::ptrdiff_t(s.stride_w) * s.channels, pitch, out, s.out_width, first);
         }
       }
     }
@@ -210,7 +210,7 @@ class TiledConv final : public ConvU8 {
 
  private:
   std::size_t group_bytes() const { return std::size_t(s_.kernel_h) * depth4_ * 4; }
-  std::ptrdiff_t ldo() const { return std::ptrdiff_t(s_.outputs) * (float_ ? 4 : 1); }
+  std::ptrdiff_t ldo() const { return std::ptrdiff_t(s_.out_pixel) * (float_ ? 4 : 1); }
 
   // Outputs in the panel that starts at `first`: 32, or 24 where those come out even, or what is left in 16 or 24.
   int columns_at(int first) const {
@@ -268,12 +268,12 @@ class TiledConv final : public ConvU8 {
     }
   }
 
-  void frame(const std::uint8_t* input, std::uint8_t* to) const {
-    const std::size_t row = std::size_t(frame_w_) * s_.channels, line = std::size_t(s_.width) * s_.channels;
-    const std::size_t left = std::size_t(s_.pad_left) * s_.channels, right = std::size_t(s_.pad_right) * s_.channels;
+  void frame(const ConvShape& s, const std::uint8_t* input, std::uint8_t* to) const {
+    const std::size_t row = std::size_t(frame_w_) * s.channels, line = std::size_t(s.width) * s.channels;
+    const std::size_t left = std::size_t(s.pad_left) * s.channels, right = std::size_t(s.pad_right) * s.channels;
     // The right edge of one row and the left edge of the next are one run.
-    std::size_t gap = row * s_.pad_top + left;
-    for (int y = 0; y < s_.height; ++y) {
+    std::size_t gap = row * s.pad_top + left;
+    for (int y = 0; y < s.height; ++y) {
       std::memset(to, zero_in_, gap);
       to += gap;
       std::memcpy(to, input, line);
@@ -281,7 +281,7 @@ class TiledConv final : public ConvU8 {
       to += line;
       gap = right + left;
     }
-    std::memset(to, zero_in_, right + row * s_.pad_bottom);
+    std::memset(to, zero_in_, right + row * s.pad_bottom);
   }
 
   ConvShape s_;

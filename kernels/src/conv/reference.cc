@@ -15,7 +15,7 @@ void each_tap(const ConvShape& s, int image, int y, int x, int output, const Pro
       const int row = y * s.stride_h - s.pad_top + ky, column = x * s.stride_w - s.pad_left + kx;
       const bool inside = row >= 0 && row < s.height && column >= 0 && column < s.width;
       const std::ptrdiff_t at =
-          ((std::ptrdiff_t(image) * s.height + row) * s.width + column) * s.channels + first;
+          ((std::ptrdiff_t(image) * s.height + row) * s.width + column) * s.in_pixel + first;
       for (int c = 0; c < depth; ++c) product(weight + c, inside ? at + c : -1);
     }
   }
@@ -24,9 +24,10 @@ void each_tap(const ConvShape& s, int image, int y, int x, int output, const Pro
 template <typename Body>
 void each_output(const ConvShape& s, const Body& body) {
   std::size_t at = 0;
+  const std::size_t rest = std::size_t(s.out_pixel - s.outputs);
   for (int image = 0; image < s.batch; ++image) {
     for (int y = 0; y < s.out_height; ++y) {
-      for (int x = 0; x < s.out_width; ++x) {
+      for (int x = 0; x < s.out_width; ++x, at += rest) {
         for (int output = 0; output < s.outputs; ++output) body(at++, image, y, x, output);
       }
     }
@@ -38,10 +39,10 @@ class PortableU8 final : public ConvU8 {
   explicit PortableU8(const ConvU8Params& params) : p_(params) {}
   const char* kernel() const override { return p_.float_out ? "conv_u8s8f32_portable" : "conv_u8s8u8_portable"; }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t*) const override {
-    each_output(p_.shape, [&](std::size_t at, int image, int y, int x, int channel) {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t*) const override {
+    each_output(s, [&](std::size_t at, int image, int y, int x, int channel) {
       std::uint32_t sum = static_cast<std::uint32_t>(p_.bias[channel]);
-      each_tap(p_.shape, image, y, x, channel, [&](std::size_t weight, std::ptrdiff_t index) {
+      each_tap(s, image, y, x, channel, [&](std::size_t weight, std::ptrdiff_t index) {
         const std::int32_t value = index < 0 ? p_.zero_in : input[index];
         sum += static_cast<std::uint32_t>(value * p_.weights[weight]);
       });
@@ -63,10 +64,10 @@ class PortableF32 final : public ConvF32 {
   explicit PortableF32(const ConvF32Params& params) : p_(params) {}
   const char* kernel() const override { return "conv_f32_portable"; }
 
-  void run(const float* input, float* output, std::uint8_t*) const override {
-    each_output(p_.shape, [&](std::size_t at, int image, int y, int x, int channel) {
+  void run(const ConvShape& s, const float* input, float* output, std::uint8_t*) const override {
+    each_output(s, [&](std::size_t at, int image, int y, int x, int channel) {
       float sum = p_.bias[channel];
-      each_tap(p_.shape, image, y, x, channel, [&](std::size_t weight, std::ptrdiff_t index) {
+      each_tap(s, image, y, x, channel, [&](std::size_t weight, std::ptrdiff_t index) {
         if (index >= 0) sum += input[index] * p_.weights[weight];
       });
       output[at] = unary(p_.activation, p_.alpha, p_.beta, sum);

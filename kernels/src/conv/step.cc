@@ -1,7 +1,11 @@
-#include "../execute/step.h"
+#include <algorithm>
+#include <memory>
+#include <vector>
 
+#include "../execute/step.h"
 #include "../real/unary.h"
 #include "conv.h"
+#include "slices.h"
 
 namespace nas {
 namespace {
@@ -18,7 +22,7 @@ bool conv_shape_of(const OpView& view, const TensorRecord& in, const TensorRecor
   ConvShape& s = *shape;
   s = {int(in.dims[0]),  int(in.dims[1]),  int(in.dims[2]),  int(in.dims[3]), int(out.dims[1]), int(out.dims[2]),
        int(out.dims[3]), int(ints[0]),     int(ints[1]),     int(ints[2]),    int(ints[3]),     int(ints[4]),
-       int(ints[5]),     int(ints[6]),     int(ints[7]),     int(ints[8])};
+       int(ints[5]),     int(ints[6]),     int(ints[7]),     int(ints[8]),    int(in.dims[3]),   int(out.dims[3])};
   if (s.kernel_h < 1 || s.kernel_w < 1 || s.stride_h < 1 || s.stride_w < 1 || s.groups < 1) return false;
   if (s.channels % s.groups != 0 || s.outputs % s.groups != 0 || std::int64_t(out.dims[0]) != s.batch) return false;
   const std::int64_t padded_h = std::int64_t(s.height) + s.pad_top + s.pad_bottom;
@@ -34,35 +38,46 @@ bool holds(const ConstantRecord& constant, Dtype dtype, std::uint64_t elements) 
   return constant.dtype == dtype && constant.elements == elements;
 }
 
-class StepU8 final : public Step {
+// The parts of a convolution, which share one kernel or have one each. `In` and `Out` are what its maps hold.
+template <class Conv, typename In, typename Out>
+class ConvStep final : public Step {
  public:
-  StepU8(const OpView& view, std::unique_ptr<ConvU8> conv)
-      : in_(view.input(0)), out_(view.output()), conv_(std::move(conv)) {}
-  void run(std::uint8_t* arena, std::uint8_t* scratch) const override {
-    conv_->run(arena + in_.offset, arena + out_.offset, scratch);
+  // make(slice) returns the kernel for a slice's outputs, which the step owns.
+  template <class Params, class Make>
+  ConvStep(const OpView& view, const Params& params, double ns, const Make& make)
+      : in_(view.input(0)), out_(view.output()), element_(std::ptrdiff_t(bytes_of(out_.dtype))) {
+    const int parts = view.parts(ns);
+    const Cut cut = best_cut(params.shape, parts);
+    slices_ = slices_of(params.shape, cut, parts);
+    for (const ConvSlice& slice : slices_) {
+      if (cut != Cut::outputs && !convs_.empty()) break;
+      Params own = params;
+      own.shape = cut == Cut::outputs ? slice.shape : params.shape;
+      own.weights += slice.first_output * params.shape.taps();
+      own.bias += slice.first_output;
+      convs_.emplace_back(make(own, slice.first_output));
+      scratch_ = std::max(scratch_, convs_.back()->scratch_bytes());
+    }
   }
-  std::size_t scratch_bytes() const override { return conv_->scratch_bytes(); }
-  const char* kernel() const override { return conv_->kernel(); }
+  void run(std::uint8_t* arena, std::uint8_t* scratch, Part part) const override {
+    const ConvSlice& slice = slices_[std::size_t(part.index)];
+    const Conv& conv = *convs_[convs_.size() == 1 ? 0 : std::size_t(part.index)];
+    void* out = arena + out_.offset + slice.out * element_;
+    conv.run(slice.shape, at<In>(arena, in_) + slice.in, static_cast<Out*>(out), scratch);
+  }
+  int parts() const override { return int(slices_.size()); }
+  std::size_t scratch_bytes() const override { return scratch_; }
+  const char* kernel() const override { return convs_[0]->kernel(); }
 
  private:
   TensorRecord in_, out_;
-  std::unique_ptr<ConvU8> conv_;
+  std::ptrdiff_t element_;
+  std::vector<ConvSlice> slices_;
+  std::vector<std::unique_ptr<Conv>> convs_;
+  std::size_t scratch_ = 0;
 };
 
-class StepF32 final : public Step {
- public:
-  StepF32(const OpView& view, std::unique_ptr<ConvF32> conv)
-      : in_(view.input(0)), out_(view.output()), conv_(std::move(conv)) {}
-  void run(std::uint8_t* arena, std::uint8_t* scratch) const override {
-    conv_->run(at<float>(arena, in_), at<float>(arena, out_), scratch);
-  }
-  std::size_t scratch_bytes() const override { return conv_->scratch_bytes(); }
-  const char* kernel() const override { return conv_->kernel(); }
-
- private:
-  TensorRecord in_, out_;
-  std::unique_ptr<ConvF32> conv_;
-};
+double bytes_moved(const OpView& view) { return bytes_of(view.input(0)) + bytes_of(view.output()); }
 
 }  // namespace
 
@@ -84,8 +99,11 @@ StepPtr make_conv_u8(const OpView& view) {
   params.zero_in = std::int32_t(zero_in);
   params.zero_out = std::int32_t(zero_out);
   params.float_out = is(out, Dtype::kF32);
-  std::unique_ptr<ConvU8> conv(conv_u8(params, view.level));
-  return StepPtr(new StepU8(view, std::move(conv)));
+  const double ns = macs_of(shape) * (shape.groups == 1 ? kNsPerMac : kNsPerDepthwiseMac) + bytes_moved(view) * kNsPerByte;
+  return StepPtr(new ConvStep<ConvU8, std::uint8_t, void>(view, params, ns, [&](ConvU8Params own, std::int64_t first) {
+    own.multiplier += first;
+    return conv_u8(own, view.level);
+  }));
 }
 
 StepPtr make_conv_f32(const OpView& view) {
@@ -103,13 +121,15 @@ StepPtr make_conv_f32(const OpView& view) {
   params.activation = int(view.op.ints[9]);
   params.alpha = view.op.floats[0];
   params.beta = view.op.floats[1];
-  std::unique_ptr<ConvF32> conv;
+  const double ns = macs_of(shape) * kNsPerFloatMac + bytes_moved(view) * kNsPerByte;
+  return StepPtr(new ConvStep<ConvF32, float, float>(view, params, ns, [&](const ConvF32Params& own, std::int64_t) {
+    ConvF32* conv = nullptr;
 #if defined(__x86_64__)
-  if (view.vnni()) conv.reset(conv_f32_avx512(params));
-  if (view.avx2()) conv.reset(conv_f32_avx2(params));
+    if (view.vnni()) conv = conv_f32_avx512(own);
+    if (view.avx2()) conv = conv_f32_avx2(own);
 #endif
-  if (conv == nullptr) conv.reset(conv_f32_portable(params));
-  return StepPtr(new StepF32(view, std::move(conv)));
+    return conv != nullptr ? conv : conv_f32_portable(own);
+  }));
 }
 
 }  // namespace nas

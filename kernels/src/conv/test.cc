@@ -4,6 +4,7 @@
 
 #include "../../tests/check.h"
 #include "conv.h"
+#include "slices.h"
 
 namespace nas_test {
 namespace {
@@ -11,6 +12,8 @@ namespace {
 using nas::ConvShape;
 using nas::ConvU8;
 using nas::ConvU8Params;
+using nas::ConvSlice;
+using nas::Cut;
 using nas::Level;
 
 // Inputs and frames may be read this far beyond their end, as arena and scratch of a program may.
@@ -38,6 +41,8 @@ ConvShape shaped(Random& random, int outputs, int channels, int kernel, int stri
   s.pad_bottom = int(random.between(0, kernel / 2));
   s.pad_right = int(random.between(0, kernel / 2));
   s.groups = groups;
+  s.in_pixel = channels;
+  s.out_pixel = outputs;
   s.out_height = (s.height + s.pad_top + s.pad_bottom - s.kernel_h) / s.stride_h + 1;
   s.out_width = (s.width + s.pad_left + s.pad_right - s.kernel_w) / s.stride_w + 1;
   return s;
@@ -78,13 +83,33 @@ class Problem {
   const ConvU8Params& params() const { return params_; }
 
   void run(const ConvU8& conv, Buffer<std::uint8_t>& out) const {
-    std::vector<std::uint8_t> scratch(conv.scratch_bytes() + kGuard + 64, 0xA5);
-    std::uint8_t* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64);
     out.fill(0xA5);
-    conv.run(input_.data(), out.data(), aligned);
+    run_slice(conv, {case_.shape}, out);
+  }
+
+  // Its parts one after the other, the last first. Returns how many there were.
+  std::size_t run_parts(Level level, Cut cut, int parts, Buffer<std::uint8_t>& out) const {
+    out.fill(0xA5);
+    const std::vector<ConvSlice> slices = nas::slices_of(case_.shape, cut, parts);
+    for (std::size_t index = slices.size(); index-- > 0;) {
+      const ConvSlice& slice = slices[index];
+      ConvU8Params params = params_;
+      if (cut == Cut::outputs) params.shape = slice.shape;
+      params.weights += slice.first_output * case_.shape.taps();
+      params.bias += slice.first_output;
+      params.multiplier += slice.first_output;
+      run_slice(*std::unique_ptr<ConvU8>(nas::conv_u8(params, level)), slice, out);
+    }
+    return slices.size();
   }
 
  private:
+  void run_slice(const ConvU8& conv, const ConvSlice& slice, Buffer<std::uint8_t>& out) const {
+    std::vector<std::uint8_t> scratch(conv.scratch_bytes() + kGuard + 64, 0xA5);
+    std::uint8_t* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64);
+    conv.run(slice.shape, input_.data() + slice.in, out.data() + slice.out * (case_.float_out ? 4 : 1), aligned);
+  }
+
   Case case_;
   ConvU8Params params_{};
   std::vector<std::uint8_t> input_;
@@ -106,6 +131,15 @@ void compare(const Case& c, Random& random) {
           conv->kernel(), s.height, s.width, s.channels, s.outputs, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.groups,
           c.float_out, c.extreme);
     check(got.intact(), "%s writes past the end: %dx%dx%d to %d", conv->kernel(), s.height, s.width, s.channels, s.outputs);
+    for (int parts = 2; parts <= 3; ++parts) {
+      for (const Cut cut : {Cut::lines, Cut::outputs}) {
+        if (!nas::can_cut(s, cut, parts)) continue;
+        problem.run_parts(level, cut, parts, got);
+        check(got.same(expected) && got.intact(), "%s in %d parts by %s differs: %dx%dx%d to %d, window %dx%d, stride %d %d, groups %d",
+              conv->kernel(), parts, cut == Cut::lines ? "lines" : "outputs", s.height, s.width, s.channels, s.outputs,
+              s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.groups);
+      }
+    }
   });
 }
 

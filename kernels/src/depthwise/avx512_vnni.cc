@@ -63,39 +63,39 @@ class Depthwise final : public ConvU8 {
   const char* kernel() const override { return "depthwise_u8s8u8_4x16_avx512vnni"; }
   std::size_t scratch_bytes() const override { return row_bytes_ * (s_.kernel_h + 1) + 64; }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
     // One row of padding serves every row outside the map.
     std::memset(scratch, zero_in_, row_bytes_);
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.channels;
-    for (int n = 0; n < s_.batch; ++n) {
+    const std::size_t image = std::size_t(s.height) * s.width * s.in_pixel;
+    const std::size_t out_image = std::size_t(s.out_height) * s.out_width * s.out_pixel;
+    for (int n = 0; n < s.batch; ++n) {
       for (int block = 0; block < blocks_; ++block) {
-        run_block(input + n * image, out + n * out_image, scratch, block);
+        run_block(s, input + n * image, out + n * out_image, scratch, block);
       }
     }
   }
 
  private:
-  void run_block(const std::uint8_t* input, std::uint8_t* output, std::uint8_t* scratch, int block) const {
-    const int left = s_.channels - block * kBlock;
+  void run_block(const ConvShape& s, const std::uint8_t* input, std::uint8_t* output, std::uint8_t* scratch, int block) const {
+    const int left = s.channels - block * kBlock;
     const __mmask16 mask = left >= kBlock ? 0xFFFF : static_cast<__mmask16>((1U << left) - 1);
     const std::uint8_t* from = input + block * kBlock;
     std::uint8_t* ring = scratch + row_bytes_;
     const std::uint8_t* rows[8];
     int ready = 0;  // rows of the map that lie in the ring
-    for (int y = 0; y < s_.out_height; ++y) {
-      const int top = y * s_.stride_h - s_.pad_top;
-      const int end = top + s_.kernel_h < s_.height ? top + s_.kernel_h : s_.height;
+    for (int y = 0; y < s.out_height; ++y) {
+      const int top = y * s.stride_h - s.pad_top;
+      const int end = top + s.kernel_h < s.height ? top + s.kernel_h : s.height;
       if (ready < top) ready = top;
       for (; ready < end; ++ready) {
-        interleave(from + std::ptrdiff_t(ready) * s_.width * s_.channels, ring + row_bytes_ * (ready % s_.kernel_h), mask);
+        interleave(from + std::ptrdiff_t(ready) * s.width * s.in_pixel, ring + row_bytes_ * (ready % s.kernel_h), mask);
       }
-      for (int ky = 0; ky < s_.kernel_h; ++ky) {
+      for (int ky = 0; ky < s.kernel_h; ++ky) {
         const int row = top + ky;
-        rows[ky] = row < 0 || row >= s_.height ? scratch : ring + row_bytes_ * (row % s_.kernel_h);
+        rows[ky] = row < 0 || row >= s.height ? scratch : ring + row_bytes_ * (row % s.kernel_h);
       }
-      std::uint8_t* to = output + std::ptrdiff_t(y) * s_.out_width * s_.channels + block * kBlock;
+      std::uint8_t* to = output + std::ptrdiff_t(y) * s.out_width * s.out_pixel + block * kBlock;
       run_row(rows, to, block, mask);
     }
   }
@@ -112,8 +112,8 @@ class Depthwise final : public ConvU8 {
       four = _mm512_or_si512(_mm512_srli_epi32(four, 8), padding_top);
       _mm512_store_si512(to + std::size_t(position) * 64, four);
     }
-    const std::uint8_t* pixel = row + std::ptrdiff_t(x) * s_.channels;
-    for (; position < positions_ && x < s_.width; ++position, ++x, pixel += s_.channels) {
+    const std::uint8_t* pixel = row + std::ptrdiff_t(x) * s_.in_pixel;
+    for (; position < positions_ && x < s_.width; ++position, ++x, pixel += s_.in_pixel) {
       const __m512i next = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, pixel));
       four = _mm512_or_si512(_mm512_srli_epi32(four, 8), _mm512_slli_epi32(next, 24));
       _mm512_store_si512(to + std::size_t(position) * 64, four);
@@ -127,7 +127,7 @@ class Depthwise final : public ConvU8 {
   __m512i push(__m512i four, const std::uint8_t* row, int column, __mmask16 mask, __m512i padding_top) const {
     __m512i top = padding_top;
     if (column >= 0 && column < s_.width) {
-      const __m128i pixel = _mm_maskz_loadu_epi8(mask, row + std::ptrdiff_t(column) * s_.channels);
+      const __m128i pixel = _mm_maskz_loadu_epi8(mask, row + std::ptrdiff_t(column) * s_.in_pixel);
       top = _mm512_slli_epi32(_mm512_cvtepu8_epi32(pixel), 24);
     }
     return _mm512_or_si512(_mm512_srli_epi32(four, 8), top);
@@ -173,10 +173,10 @@ class Depthwise final : public ConvU8 {
       const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
       const int left = s_.out_width - x;
       _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
-      if (left > 1) _mm_mask_storeu_epi8(to + s_.channels, mask, _mm512_extracti32x4_epi32(bytes, 1));
-      if (left > 2) _mm_mask_storeu_epi8(to + 2 * s_.channels, mask, _mm512_extracti32x4_epi32(bytes, 2));
-      if (left > 3) _mm_mask_storeu_epi8(to + 3 * s_.channels, mask, _mm512_extracti32x4_epi32(bytes, 3));
-      to += kAhead * s_.channels;
+      if (left > 1) _mm_mask_storeu_epi8(to + s_.out_pixel, mask, _mm512_extracti32x4_epi32(bytes, 1));
+      if (left > 2) _mm_mask_storeu_epi8(to + 2 * s_.out_pixel, mask, _mm512_extracti32x4_epi32(bytes, 2));
+      if (left > 3) _mm_mask_storeu_epi8(to + 3 * s_.out_pixel, mask, _mm512_extracti32x4_epi32(bytes, 3));
+      to += kAhead * s_.out_pixel;
     }
   }
 

@@ -210,20 +210,20 @@ class Depthwise3x3 final : public ConvU8 {
   const char* kernel() const override { return "depthwise3x3_u8s8u8_3x64_avx512vnni"; }
   std::size_t scratch_bytes() const override { return 64; }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::memset(scratch, zero_in_, 64);
-    const std::size_t image = std::size_t(s_.height) * s_.width * s_.channels;
-    const std::size_t out_image = std::size_t(s_.out_height) * s_.out_width * s_.channels;
+    const std::size_t image = std::size_t(s.height) * s.width * s.in_pixel;
+    const std::size_t out_image = std::size_t(s.out_height) * s.out_width * s.out_pixel;
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
-    for (int n = 0; n < s_.batch; ++n, input += image, out += out_image) {
+    for (int n = 0; n < s.batch; ++n, input += image, out += out_image) {
       for (int index = 0; index < count_; ++index) {
         const Block& block = blocks_[index];
         if (block.wide) {
-          block.channels == 64 ? run_block<Wide, true>(block, input, out, scratch)
-                               : run_block<Wide, false>(block, input, out, scratch);
+          block.channels == 64 ? run_block<Wide, true>(s, block, input, out, scratch)
+                               : run_block<Wide, false>(s, block, input, out, scratch);
         } else {
-          block.channels == 32 ? run_block<Half, true>(block, input, out, scratch)
-                               : run_block<Half, false>(block, input, out, scratch);
+          block.channels == 32 ? run_block<Half, true>(s, block, input, out, scratch)
+                               : run_block<Half, false>(s, block, input, out, scratch);
         }
       }
     }
@@ -231,9 +231,10 @@ class Depthwise3x3 final : public ConvU8 {
 
  private:
   template <class T, bool FULL>
-  void run_block(const Block& block, const std::uint8_t* input, std::uint8_t* out, const std::uint8_t* padding) const {
+  void run_block(const ConvShape& s, const Block& block, const std::uint8_t* input, std::uint8_t* out,
+                 const std::uint8_t* padding) const {
     Row<T, FULL> row;
-    row.width = s_.width;
+    row.width = s.width;
     row.zero_in = zero_in_;
     row.mask = first_bytes(block.channels);
     row.multiplier = block.multiplier;
@@ -242,18 +243,18 @@ class Depthwise3x3 final : public ConvU8 {
       row.bias[q] = T::aligned(block.bias + q * (T::kChannels / 4));
       for (int kx = 0; kx < 3; ++kx) row.weights[kx][q] = T::aligned(block.weights + (kx * 4 + q) * T::kChannels);
     }
-    for (int y = 0; y < s_.out_height; ++y) {
+    for (int y = 0; y < s.out_height; ++y) {
       for (int k = 0; k < 3; ++k) {
-        const int at = y * s_.stride_h - s_.pad_top + k;
-        const bool inside = at >= 0 && at < s_.height;
-        row.rows[k] = inside ? input + std::ptrdiff_t(at) * s_.width * s_.channels + block.first : padding;
-        row.step[k] = inside ? s_.channels : 0;
+        const int at = y * s.stride_h - s.pad_top + k;
+        const bool inside = at >= 0 && at < s.height;
+        row.rows[k] = inside ? input + std::ptrdiff_t(at) * s.width * s.in_pixel + block.first : padding;
+        row.step[k] = inside ? s.in_pixel : 0;
       }
-      std::uint8_t* to = out + std::ptrdiff_t(y) * s_.out_width * s_.channels + block.first;
-      if (s_.stride_w == 1) {
-        row.run(to, s_.out_width, 1, s_.pad_left, s_.channels);
+      std::uint8_t* to = out + std::ptrdiff_t(y) * s.out_width * s.out_pixel + block.first;
+      if (s.stride_w == 1) {
+        row.run(to, s.out_width, 1, s.pad_left, s.out_pixel);
       } else {
-        row.run(to, s_.out_width, 2, s_.pad_left, s_.channels);
+        row.run(to, s.out_width, 2, s.pad_left, s.out_pixel);
       }
     }
   }

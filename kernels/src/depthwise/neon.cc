@@ -24,14 +24,13 @@ class Depthwise final : public ConvU8 {
   const char* kernel() const override { return "depthwise_u8s8u8_1x16_neon"; }
   std::size_t scratch_bytes() const override { return frame_.bytes(); }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
-    const ConvShape& s = frame_.s;
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
-    for (int n = 0; n < s.batch; ++n, input += std::size_t(s.height) * s.width * s.channels) {
-      frame_.fill(input, scratch);
+    for (int n = 0; n < s.batch; ++n, input += std::size_t(s.height) * s.width * s.in_pixel) {
+      frame_.fill(s, input, scratch);
       for (int y = 0; y < s.out_height; ++y) {
         const std::uint8_t* from = scratch + y * s.stride_h * frame_.pitch;
-        for (int x = 0; x < s.out_width; ++x, out += s.channels, from += s.stride_w * frame_.pixel) {
+        for (int x = 0; x < s.out_width; ++x, out += s.out_pixel, from += s.stride_w * frame_.pixel) {
           for (int block = 0; block < frame_.blocks; ++block) pixel(from + block * kBlock, out + block * kBlock, block);
         }
       }

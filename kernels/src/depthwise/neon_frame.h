@@ -26,27 +26,28 @@ struct Frame {
 
   std::size_t bytes() const { return std::size_t(pitch) * height + 64; }
 
-  void fill(const std::uint8_t* input, std::uint8_t* to) const {
+  // `part`: the shape, or that of some of its images or lines.
+  void fill(const ConvShape& part, const std::uint8_t* input, std::uint8_t* to) const {
     const int padding = zero_in ^ flip;
     const std::size_t left = s.pad_left * pixel, right = s.pad_right * pixel;
-    std::memset(to, padding, s.pad_top * pitch + left);
-    to += s.pad_top * pitch + left;
-    for (int y = 0; y < s.height; ++y) {
-      if (pixel == s.channels) {
+    std::memset(to, padding, part.pad_top * pitch + left);
+    to += part.pad_top * pitch + left;
+    for (int y = 0; y < part.height; ++y) {
+      if (pixel == s.channels && s.in_pixel == s.channels) {
         to = copy(input, to, s.width * pixel);
         input += s.width * pixel;
       } else {
-        for (int x = 0; x < s.width; ++x, input += s.channels) {
+        for (int x = 0; x < s.width; ++x, input += s.in_pixel) {
           for (int c = 0; c < s.channels; ++c) to[c] = input[c] ^ flip;
           std::memset(to + s.channels, padding, pixel - s.channels);
           to += pixel;
         }
       }
-      const std::size_t gap = y + 1 < s.height ? right + left : right;
+      const std::size_t gap = y + 1 < part.height ? right + left : right;
       std::memset(to, padding, gap);
       to += gap;
     }
-    std::memset(to, padding, s.pad_bottom * pitch);
+    std::memset(to, padding, part.pad_bottom * pitch);
   }
 
  private:

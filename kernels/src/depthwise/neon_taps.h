@@ -53,12 +53,11 @@ class DepthwiseTaps final : public ConvU8 {
   const char* kernel() const override { return kernel_; }
   std::size_t scratch_bytes() const override { return frame_.bytes(); }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
-    const ConvShape& s = frame_.s;
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
-    const std::ptrdiff_t line = std::ptrdiff_t(s.out_width) * s.channels;
-    for (int n = 0; n < s.batch; ++n, input += std::size_t(s.height) * s.width * s.channels) {
-      frame_.fill(input, scratch);
+    const std::ptrdiff_t line = std::ptrdiff_t(s.out_width) * s.out_pixel;
+    for (int n = 0; n < s.batch; ++n, input += std::size_t(s.height) * s.width * s.in_pixel) {
+      frame_.fill(s, input, scratch);
       const std::int8_t* map = reinterpret_cast<const std::int8_t*>(scratch);
       for (int y = 0; y < s.out_height; ++y, map += s.stride_h * frame_.pitch, out += line) {
         for (int block = 0; block < frame_.blocks; ++block) {
@@ -124,7 +123,7 @@ class DepthwiseTaps final : public ConvU8 {
       if (STRIDE == 2) b = read();
       c = read();
       line.pixel(a, b, c, out);
-      out += s.channels;
+      out += s.out_pixel;
       if (x + 1 == s.out_width) break;
       if (STRIDE == 2) {
         a = read();
@@ -134,7 +133,7 @@ class DepthwiseTaps final : public ConvU8 {
         a = read();
         line.pixel(b, c, a, out);
       }
-      out += s.channels;
+      out += s.out_pixel;
       if (x + 2 == s.out_width) break;
       if (STRIDE == 2) {
         c = read();
@@ -144,14 +143,14 @@ class DepthwiseTaps final : public ConvU8 {
         b = read();
         line.pixel(c, a, b, out);
       }
-      out += s.channels;
+      out += s.out_pixel;
     }
   }
 
   void pixels(const std::int8_t* from, std::uint8_t* out, int block) const {
     const ConvShape& s = frame_.s;
     const int16x8_t zero = vdupq_n_s16(std::int16_t(zero_out_));
-    for (int x = 0; x < s.out_width; ++x, from += s.stride_w * frame_.pixel, out += s.channels) {
+    for (int x = 0; x < s.out_width; ++x, from += s.stride_w * frame_.pixel, out += s.out_pixel) {
       const std::int8_t* weights = weights_ + std::size_t(block) * groups_ * kBlock * 4;
       int32x4_t sums[4];
 #pragma GCC unroll 4

@@ -50,14 +50,14 @@ class YmmDepthwise final : public ConvU8 {
   const char* kernel() const override { return kernel_; }
   std::size_t scratch_bytes() const override { return std::size_t(frame_w_) * frame_h_ * padded_ + 64; }
 
-  void run(const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t* scratch) const override {
     std::uint8_t* out = static_cast<std::uint8_t*>(output);
-    for (int n = 0; n < s_.batch; ++n) {
-      fill(input, scratch);
-      input += std::size_t(s_.height) * s_.width * s_.channels;
-      for (int y = 0; y < s_.out_height; ++y) {
-        for (int x = 0; x < s_.out_width; ++x, out += s_.channels) {
-          const std::uint8_t* from = scratch + (std::size_t(y) * s_.stride_h * frame_w_ + std::size_t(x) * s_.stride_w) * padded_;
+    for (int n = 0; n < s.batch; ++n) {
+      fill(s, input, scratch);
+      input += std::size_t(s.height) * s.width * s.in_pixel;
+      for (int y = 0; y < s.out_height; ++y) {
+        for (int x = 0; x < s.out_width; ++x, out += s.out_pixel) {
+          const std::uint8_t* from = scratch + (std::size_t(y) * s.stride_h * frame_w_ + std::size_t(x) * s.stride_w) * padded_;
           for (int block = 0; block < blocks_; ++block) pixel(from + block * kBlock, out + block * kBlock, block);
         }
       }
@@ -67,11 +67,11 @@ class YmmDepthwise final : public ConvU8 {
  private:
   static constexpr int kBlock = T::kBlock, kVectors = T::kBlock / 8;
 
-  void fill(const std::uint8_t* input, std::uint8_t* frame) const {
-    std::memset(frame, zero_in_, std::size_t(frame_w_) * frame_h_ * padded_);
-    for (int y = 0; y < s_.height; ++y) {
-      std::uint8_t* to = frame + (std::size_t(y + s_.pad_top) * frame_w_ + s_.pad_left) * padded_;
-      for (int x = 0; x < s_.width; ++x, input += s_.channels, to += padded_) std::memcpy(to, input, s_.channels);
+  void fill(const ConvShape& s, const std::uint8_t* input, std::uint8_t* frame) const {
+    std::memset(frame, zero_in_, std::size_t(frame_w_) * (s.height + s.pad_top + s.pad_bottom) * padded_);
+    for (int y = 0; y < s.height; ++y) {
+      std::uint8_t* to = frame + (std::size_t(y + s.pad_top) * frame_w_ + s.pad_left) * padded_;
+      for (int x = 0; x < s.width; ++x, input += s.in_pixel, to += padded_) std::memcpy(to, input, s.channels);
     }
   }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "nas/elementwise.h"
+#include "nas/functions.h"
 
 namespace nas {
 
@@ -56,25 +57,25 @@ double apply(Function function, double x, double alpha, double beta) {
     case Function::clip:
       return std::min(std::max(x, alpha), beta);
     case Function::sigmoid:
-      return 1.0 / (1.0 + std::exp(-x));
+      return 1.0 / (1.0 + real::exp(-x));
     case Function::hard_sigmoid:
       return std::max(0.0, std::min(1.0, alpha * x + beta));
     case Function::hard_swish:
       return x * std::max(0.0, std::min(1.0, x / 6.0 + 0.5));
     case Function::silu:
-      return x / (1.0 + std::exp(-x));
+      return x / (1.0 + real::exp(-x));
     case Function::tanh:
-      return std::tanh(x);
+      return real::tanh(x);
     case Function::erf:
-      return std::erf(x);
+      return real::erf(x);
     case Function::elu:
-      return x < 0.0 ? alpha * std::expm1(x) : x;
+      return x < 0.0 ? alpha * real::expm1(x) : x;
     case Function::gelu:
-      return 0.5 * x * (1.0 + std::erf(x * kSqrtHalf));
+      return 0.5 * x * (1.0 + real::erf(x * kSqrtHalf));
     case Function::gelu_tanh:
-      return 0.5 * x * (1.0 + std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
+      return 0.5 * x * (1.0 + real::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
     case Function::exp:
-      return std::exp(x);
+      return real::exp(x);
     case Function::sqrt:
       return x < 0.0 ? 0.0 : std::sqrt(x);
     case Function::square:

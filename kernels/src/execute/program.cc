@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "step.h"
+#include "team.h"
 
 namespace nas {
 namespace {
@@ -78,46 +79,76 @@ Workspace::Workspace(std::size_t arena_bytes, std::size_t scratch_bytes) : memor
   scratch_ = arena_ + arena_bytes;
 }
 
-std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* error) {
+Team::~Team() = default;
+
+// What stands here is for programs that are linked without threads.cc, which has the others.
+__attribute__((weak)) std::unique_ptr<Team> make_team(const TeamWork&) { return nullptr; }
+__attribute__((weak)) int most_threads() { return 1; }
+
+Program::Program() = default;
+Program::~Program() = default;
+
+std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* error, Threads threads) {
   std::unique_ptr<Program> program(new Program());
   program->plan_ = std::move(plan);
   const Plan& kept = program->plan_;
+  threads.count = std::max(1, std::min(threads.count, kMostParts));
   *error = program->learn_cache();
   if (!error->empty()) return nullptr;
+  *error = program->make_steps(level, threads);
+  if (!error->empty()) return nullptr;
   std::size_t scratch = 0;
-  for (const OpRecord& op : kept.ops) {
-    const OpView view{kept, op, level, program->cache_.get()};
-    StepPtr step = make_step(view);
-    if (step == nullptr) {
-      *error = "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
-               ") has shapes, types or parameters that do not fit together";
-      return nullptr;
-    }
+  bool shared = false;
+  for (const StepPtr& step : program->steps_) {
     scratch = std::max(scratch, step->scratch_bytes());
-    program->steps_.push_back(std::move(step));
+    shared = shared || step->parts() > 1;
   }
   const auto rounded = [](std::size_t bytes) { return (bytes + kGuard + 63) / 64 * 64; };
   program->arena_size_ = rounded(kept.arena_bytes);
   program->scratch_size_ = rounded(scratch);
-  program->own_ = Workspace(program->arena_size_, program->scratch_size_);
+  program->threads_ = shared ? threads.count : 1;
+  program->own_ = Workspace(program->arena_size_, program->scratch_bytes());
+  if (shared) {
+    Workspace& own = program->own_;
+    program->team_ = make_team({&program->steps_, own.arena_, own.scratch_, program->scratch_size_, threads.count,
+                                program->shared_ns_});
+  }
   return program;
+}
+
+// Returns what is wrong with an operator, nothing where all became steps.
+std::string Program::make_steps(Level level, Threads threads) {
+  double shared_ns = 0;
+  steps_.clear();
+  for (const OpRecord& op : plan_.ops) {
+    StepPtr step = make_step({plan_, op, level, cache_.get(), threads, &shared_ns});
+    if (step == nullptr) {
+      return "operator '" + op.name + "' (" + kind_name(static_cast<std::uint32_t>(op.kind)) +
+             ") has shapes, types or parameters that do not fit together";
+    }
+    steps_.push_back(std::move(step));
+  }
+  shared_ns_ = shared_ns;
+  const bool worth = threads.split_ns <= 0 || shared_ns >= kLeastSharedNs;
+  return shared_ns == 0 || worth ? "" : make_steps(level, {});
 }
 
 void Program::run() {
   if (cache_->buffers.empty()) use_own_cache();
-  run(own_);
+  team_ != nullptr ? team_->run(nullptr) : run(own_);
 }
 
 void Program::run(Workspace& workspace) const {
-  for (const auto& step : steps_) step->run(workspace.arena_, workspace.scratch_);
+  for (const auto& step : steps_) run_alone(*step, workspace.arena_, workspace.scratch_);
 }
 
 void Program::run_timed(double* seconds) {
   using Clock = std::chrono::steady_clock;
   if (cache_->buffers.empty()) use_own_cache();
+  if (team_ != nullptr) return team_->run(seconds);
   Clock::time_point before = Clock::now();
   for (const auto& step : steps_) {
-    step->run(own_.arena_, own_.scratch_);
+    run_alone(*step, own_.arena_, own_.scratch_);
     const Clock::time_point after = Clock::now();
     *seconds++ = std::chrono::duration<double>(after - before).count();
     before = after;

@@ -3,7 +3,9 @@
 
 #include <memory>
 #include <string>
+#include <type_traits>
 
+#include "cost.h"
 #include "nas/level.h"
 #include "nas/program.h"
 
@@ -14,6 +16,15 @@ struct OpView {
   const OpRecord& op;
   Level level;
   const Cache* cache;  // of the program, for as long as its steps live
+  Threads threads;
+  double* shared_ns;  // sum over the steps in parts
+
+  // Parts of a step that takes one thread so many nanoseconds.
+  int parts(double ns) const {
+    if (threads.count < 2 || ns < threads.split_ns) return 1;
+    *shared_ns += ns;
+    return threads.count;
+  }
 
   // The AVX-512 kernels of this folder need VNNI beside them; every level above avx2 includes it.
   bool vnni() const { return level == Level::avx512_vnni; }
@@ -74,26 +85,46 @@ inline bool same_shape(const TensorRecord& a, const TensorRecord& b) {
   return true;
 }
 
-// A step whose body is a function of arena and scratch.
+// A step whose body is a function of arena, scratch and, where it can be shared among threads, part.
 template <typename Body>
 class BodyStep final : public Step {
  public:
-  BodyStep(std::string kernel, std::size_t scratch, Body body)
-      : kernel_(std::move(kernel)), scratch_(scratch), body_(std::move(body)) {}
-  void run(std::uint8_t* arena, std::uint8_t* scratch) const override { body_(arena, scratch); }
+  BodyStep(std::string kernel, std::size_t scratch, int parts, Body body)
+      : kernel_(std::move(kernel)), scratch_(scratch), parts_(parts), body_(std::move(body)) {}
+  void run(std::uint8_t* arena, std::uint8_t* scratch, [[maybe_unused]] Part part) const override {
+    if constexpr (std::is_invocable_v<Body, std::uint8_t*, std::uint8_t*, Part>) {
+      body_(arena, scratch, part);
+    } else {
+      body_(arena, scratch);
+    }
+  }
+  int parts() const override { return parts_; }
   std::size_t scratch_bytes() const override { return scratch_; }
   const char* kernel() const override { return kernel_.c_str(); }
 
  private:
   std::string kernel_;
   std::size_t scratch_;
+  int parts_;
   Body body_;
 };
 
 template <typename Body>
 StepPtr step_of(std::string kernel, Body body, std::size_t scratch = 0) {
-  return StepPtr(new BodyStep<Body>(std::move(kernel), scratch, std::move(body)));
+  return StepPtr(new BodyStep<Body>(std::move(kernel), scratch, 1, std::move(body)));
 }
+
+// One whose body takes a part: `parts` of them.
+template <typename Body>
+StepPtr shared_step(std::string kernel, int parts, Body body, std::size_t scratch = 0) {
+  static_assert(std::is_invocable_v<Body, std::uint8_t*, std::uint8_t*, Part>);
+  return StepPtr(new BodyStep<Body>(std::move(kernel), scratch, parts, std::move(body)));
+}
+
+// Elements of a part, in multiples of a cache line of bytes.
+inline Span elements_of(const TensorRecord& tensor, Part part) { return share(std::int64_t(tensor.elements), part, 64); }
+
+inline double bytes_of(const TensorRecord& tensor) { return double(tensor.elements * bytes_of(tensor.dtype)); }
 
 template <typename T>
 T* at(std::uint8_t* arena, const TensorRecord& tensor) {

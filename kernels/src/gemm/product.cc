@@ -13,19 +13,19 @@ class Product final : public ConvU8 {
   Product(const ConvU8Params& params, const GemmKernel& gemm, std::uint8_t* packed)
       : gemm_(gemm), packed_(packed) {
     const ConvShape& s = params.shape;
-    args_.m = std::int64_t(s.batch) * s.out_height * s.out_width;
     args_.n = s.outputs;
     args_.k = args_.lda = s.channels;
     args_.packed = packed;
-    args_.ldc = s.outputs;
+    args_.ldc = s.out_pixel;
     args_.epilogue.output = params.float_out ? GemmOutput::f32 : GemmOutput::u8;
     args_.epilogue.zero_point = params.zero_out;
     args_.epilogue.bias = params.bias;
     args_.epilogue.scale = params.multiplier;
   }
   ~Product() override { std::free(packed_); }
-  void run(const std::uint8_t* input, void* output, std::uint8_t*) const override {
+  void run(const ConvShape& s, const std::uint8_t* input, void* output, std::uint8_t*) const override {
     GemmArgs now = args_;
+    now.m = std::int64_t(s.batch) * s.out_height * s.out_width;
     now.a = input;
     now.c = output;
     gemm_.run(now);

@@ -60,6 +60,8 @@ void pack_part(const Int4Weights& w, std::int64_t n, std::int64_t k, std::int64_
 
 }  // namespace
 
+std::int64_t int4_panel_columns() { return kInt4Columns; }
+
 std::size_t int4_packed_bytes(std::int64_t n, std::int64_t k, std::int64_t group) {
   const std::int64_t panels = (n + kInt4Columns - 1) / kInt4Columns;
   return static_cast<std::size_t>(panels * int4_groups(k, group) * int4_part_bytes(group));

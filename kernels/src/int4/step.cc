@@ -10,22 +10,37 @@ namespace {
 
 // Per row and group sums stay within 32 bits for groups of this many.
 constexpr std::int64_t kMostGroup = 1024;
+constexpr std::int64_t kManyRows = 8;  // for each part
 constexpr std::uint64_t kMostWeights = std::uint64_t{1} << 31;
 
 class Product final : public Step {
  public:
-  Product(const Int4Kernel& kernel, const Int4Args& args, std::uint8_t* packed, std::uint64_t in, std::uint64_t out)
-      : kernel_(kernel), args_(args), packed_(packed), in_(in), out_(out) {
+  Product(const Int4Kernel& kernel, const Int4Args& args, std::uint8_t* packed, std::uint64_t in, std::uint64_t out, int parts)
+      : kernel_(kernel), args_(args), packed_(packed), in_(in), out_(out), parts_(parts) {
     args_.packed = packed;
   }
   ~Product() override { std::free(packed_); }
-  void run(std::uint8_t* arena, std::uint8_t* scratch) const override {
+  // Rows where there are many; else columns, for which every part rounds the few rows itself.
+  void run(std::uint8_t* arena, std::uint8_t* scratch, Part part) const override {
     Int4Args now = args_;
     now.a = reinterpret_cast<const float*>(arena + in_);
     now.c = reinterpret_cast<float*>(arena + out_);
     now.scratch = scratch;
+    if (args_.m >= kManyRows * part.count) {
+      const Span rows = share(args_.m, part, 2);
+      now.m = rows.size();
+      now.a += rows.first * now.lda;
+      now.c += rows.first * now.ldc;
+    } else {
+      const Span columns = share(args_.n, part, int4_panel_columns());
+      now.n = columns.size();
+      now.packed = packed_ + int4_packed_bytes(columns.first, args_.k, args_.group);
+      now.shift += columns.first;
+      now.c += columns.first;
+    }
     kernel_.run(now);
   }
+  int parts() const override { return parts_; }
   std::size_t scratch_bytes() const override { return int4_scratch_bytes(args_.m, args_.k, args_.group); }
   const char* kernel() const override { return kernel_.name; }
 
@@ -34,6 +49,7 @@ class Product final : public Step {
   Int4Args args_;
   std::uint8_t* packed_;
   std::uint64_t in_, out_;
+  int parts_;
 };
 
 }  // namespace
@@ -58,7 +74,8 @@ StepPtr make_matmul_int4(const OpView& view) {
   if (packed == nullptr) return nullptr;
   int4_pack({values<std::uint8_t>(weights), values<float>(scales), values<std::uint8_t>(zeros)}, args.n, args.k, args.group,
             packed);
-  return StepPtr(new Product(int4_kernel(view.level), args, static_cast<std::uint8_t*>(packed), in.offset, out.offset));
+  const int parts = view.parts(double(args.m) * double(args.n) * double(args.k) * kNsPerInt4Mac);
+  return StepPtr(new Product(int4_kernel(view.level), args, static_cast<std::uint8_t*>(packed), in.offset, out.offset, parts));
 }
 
 // Rows of a table of 4-bit values: (value - 8) * scale, one scale per group along a row; ints: rows, width, group.

@@ -1,6 +1,8 @@
-// Damages a planned model a given number of times, loads and, where it still loads, runs it: fuzz MODEL.nasq ROUNDS SEED.
+// Damages planned models for a number of seconds, loads and, where they still load, runs them: fuzz SECONDS SEED MODEL.nasq...
 //
-// Built with AddressSanitizer and UBSan (make kernels-fuzz), so that a read or write out of bounds ends it.
+// Built with AddressSanitizer and UBSan (make kernels-fuzz), so that a read or write out of bounds ends it. A round is decided
+// by SEED, its number and the model alone; FIRST in the environment is the number to begin with.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -54,42 +56,71 @@ void damage(std::vector<std::uint8_t>& bytes, std::size_t records, nas_test::Ran
   }
 }
 
+struct Outcomes {
+  long refused = 0, unfit = 0, large = 0, ran = 0;
+};
+
+void try_one(const std::vector<std::uint8_t>& whole, nas_test::Random& random, Outcomes* outcomes) {
+  std::uint64_t body = 0;
+  std::memcpy(&body, whole.data() + 36, 8);
+  // An exact copy on the heap, so that AddressSanitizer sees one byte too far.
+  std::vector<std::uint8_t> bytes(whole);
+  for (std::int64_t times = random.between(1, 3); times > 0; --times) damage(bytes, std::size_t(52 + body), random);
+  bytes.shrink_to_fit();
+  nas::Plan plan;
+  if (!nas::load_plan(bytes.data(), bytes.size(), &plan).empty()) {
+    ++outcomes->refused;
+    return;
+  }
+  // Not what the fuzzer is about: it would only be slow.
+  if (plan.arena_bytes > (std::uint64_t{1} << 26)) {
+    ++outcomes->large;
+    return;
+  }
+  const auto last = static_cast<std::int64_t>(nas::Level::neoni8mm);
+  const nas::Level level = static_cast<nas::Level>(random.between(0, last));
+  std::string wrong;
+  const nas::Level taken = nas::level_available(level) ? level : nas::best_level();
+  // In parts as for several threads, which this program does without.
+  const nas::Threads threads{static_cast<int>(random.between(1, 3)), 0.0};
+  const auto program = nas::Program::make(std::move(plan), taken, &wrong, threads);
+  if (program == nullptr) {
+    ++outcomes->unfit;
+    return;
+  }
+  if (!program->plan().tensors.empty()) {
+    std::uint8_t* const arena = program->data(0) - program->plan().tensors[0].offset;
+    std::memset(arena, int(random.between(0, 255)), program->plan().arena_bytes);
+  }
+  program->run();
+  ++outcomes->ran;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
-  if (count != 4) return 2;
-  std::vector<std::uint8_t> whole;
-  if (!read_file(words[1], &whole) || whole.size() < 64) return 2;
-  const long rounds = std::atol(words[2]);
-  nas_test::Random random(std::strtoull(words[3], nullptr, 10));
-  std::uint64_t body = 0;
-  std::memcpy(&body, whole.data() + 36, 8);
-  const std::size_t records = std::size_t(52 + body);
-  long refused = 0, unfit = 0, ran = 0;
-  for (long round = 0; round < rounds; ++round) {
-    // An exact copy on the heap, so that AddressSanitizer sees one byte too far.
-    std::vector<std::uint8_t> bytes(whole);
-    for (std::int64_t times = random.between(1, 3); times > 0; --times) damage(bytes, records, random);
-    bytes.shrink_to_fit();
-    nas::Plan plan;
-    if (!nas::load_plan(bytes.data(), bytes.size(), &plan).empty()) {
-      ++refused;
-      continue;
-    }
-    // Not what the fuzzer is about: it would only be slow.
-    if (plan.arena_bytes > (std::uint64_t{1} << 26)) continue;
-    static const nas::Level levels[] = {nas::Level::portable, nas::Level::avx2, nas::Level::avx512_vnni, nas::Level::neon};
-    const nas::Level level = levels[random.between(0, 3)];
-    std::string wrong;
-    const auto program = nas::Program::make(std::move(plan), nas::level_available(level) ? level : nas::Level::portable, &wrong);
-    if (program == nullptr) {
-      ++unfit;
-      continue;
-    }
-    std::memset(program->data(0) - program->plan().tensors[0].offset, int(random.between(0, 255)), program->plan().arena_bytes);
-    program->run();
-    ++ran;
+  if (count < 4) return 2;
+  std::vector<std::vector<std::uint8_t>> models(std::size_t(count) - 3);
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    if (!read_file(words[i + 3], &models[i]) || models[i].size() < 64) return 2;
   }
-  std::printf("%ld rounds: %ld refused when read, %ld with operators that do not fit, %ld ran\n", rounds, refused, unfit, ran);
+  const std::uint64_t seed = std::strtoull(words[2], nullptr, 10);
+  const char* const first = std::getenv("FIRST");
+  const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(std::atof(words[1]));
+  std::vector<Outcomes> outcomes(models.size());
+  long round = first == nullptr ? 0 : std::atol(first);
+  for (; std::chrono::steady_clock::now() < until; ++round) {
+    const std::size_t model = std::size_t(round) % models.size();
+    // Told before, for the case that nothing can be told behind it.
+    if (first != nullptr) std::fprintf(stderr, "round %ld, %s\n", round, words[model + 3]);
+    nas_test::Random random(seed * 1000003 + std::uint64_t(round));
+    try_one(models[model], random, &outcomes[model]);
+  }
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    const Outcomes& o = outcomes[i];
+    std::printf("%s: %ld refused when read, %ld with operators that do not fit, %ld too large, %ld ran\n", words[i + 3], o.refused,
+                o.unfit, o.large, o.ran);
+  }
+  std::printf("%ld rounds\n", round);
   return 0;
 }

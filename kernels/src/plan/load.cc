@@ -73,6 +73,60 @@ std::string read_tensor(Reader& body, std::uint64_t arena, TensorRecord* tensor)
   return "";
 }
 
+std::uint8_t* align(std::vector<std::uint8_t>* memory, std::uint64_t bytes) {
+  memory->resize(bytes + 128);  // 64 bytes behind the end may be read
+  return memory->data() + (64 - reinterpret_cast<std::uintptr_t>(memory->data()) % 64) % 64;
+}
+
+// How weights of 4 bits lie in the file: value times multiplier, where each `group` values of an output's row share a
+// multiplier. Rows go by channel and then window in the file, by window and then channel when expanded.
+struct Grouped {
+  std::uint64_t channels, window, group;
+
+  std::uint64_t row() const { return channels * window; }
+  std::uint64_t groups() const { return (row() + group - 1) / group; }
+};
+
+unsigned half(const std::uint8_t* bytes, std::uint64_t index) { return bytes[index / 2] >> (index % 2 * 4) & 15U; }
+
+void expand(const std::uint8_t* values, const std::uint8_t* multipliers, const Grouped& form, std::uint64_t outputs,
+            std::uint8_t* to) {
+  for (std::uint64_t output = 0; output < outputs; ++output) {
+    for (std::uint64_t at = 0; at < form.row(); ++at) {
+      const int value = int(half(values, output * form.row() + at) ^ 8U) - 8;
+      const int multiplier = int(half(multipliers, output * form.groups() + at / form.group)) + 1;
+      to[output * form.row() + at % form.window * form.channels + at / form.window] = std::uint8_t(value * multiplier);
+    }
+  }
+}
+
+// Reads the rest of a constant's record whose weights have 4 bits, and expands them.
+std::string read_grouped(Reader& body, const std::uint8_t* blob, std::uint64_t offset, std::uint64_t blob_bytes,
+                         Plan* plan, ConstantRecord* constant) {
+  Grouped form;
+  form.channels = body.take<std::uint32_t>();
+  form.window = body.take<std::uint32_t>();
+  form.group = body.take<std::uint32_t>();
+  const std::uint64_t elements = constant->elements;
+  if (body.failed() || form.channels == 0 || form.window == 0 || form.group == 0 || offset > blob_bytes ||
+      elements > 2 * (blob_bytes - offset) || form.channels > elements || form.window > elements ||
+      elements % form.row() != 0) {
+    return "a constant of 4 bits is damaged";
+  }
+  const std::uint64_t outputs = elements / form.row(), value_bytes = (elements + 1) / 2;
+  if (value_bytes + (outputs * form.groups() + 1) / 2 > blob_bytes - offset) return "a constant lies outside the file";
+  // Every value is read once, so that a short file cannot ask for much memory.
+  std::uint64_t total = elements;
+  for (const std::vector<std::uint8_t>& other : plan->expanded) total += other.size() - 128;
+  if (total > 2 * blob_bytes) return "its constants overlap";
+  plan->expanded.emplace_back();
+  std::uint8_t* to = align(&plan->expanded.back(), elements);
+  expand(blob + offset, blob + offset + value_bytes, form, outputs, to);
+  constant->dtype = Dtype::kS8;
+  constant->data = to;
+  return "";
+}
+
 bool all_below(const std::vector<std::uint32_t>& ids, std::size_t limit) {
   for (const std::uint32_t id : ids) {
     if (id >= limit) return false;
@@ -141,9 +195,7 @@ std::string load_plan(const std::uint8_t* data, std::size_t size, Plan* plan) {
   if (tensors > most || constants > most || ops > most || inputs > most || outputs > most) return "its counts are damaged";
 
   // Constants are copied once to where vectors may be read from; 64 bytes behind them may be read as well.
-  plan->storage.resize(blob_bytes + 128);
-  std::uint8_t* aligned = plan->storage.data();
-  aligned += (64 - reinterpret_cast<std::uintptr_t>(aligned) % 64) % 64;
+  std::uint8_t* aligned = align(&plan->storage, blob_bytes);
   if (blob_bytes > 0) std::memcpy(aligned, data + blob_start, blob_bytes);
 
   Reader body(data + kHeadBytes, body_bytes);
@@ -157,7 +209,14 @@ std::string load_plan(const std::uint8_t* data, std::size_t size, Plan* plan) {
     const std::uint32_t dtype = body.take<std::uint32_t>();
     constant.elements = body.take<std::uint64_t>();
     const std::uint64_t offset = body.take<std::uint64_t>();
-    if (body.failed() || dtype >= kDtypes || offset % 64 != 0) return "a constant's record is damaged";
+    if (body.failed() || (dtype >= kDtypes && dtype != kGroupedInt4) || offset % 64 != 0) {
+      return "a constant's record is damaged";
+    }
+    if (dtype == kGroupedInt4) {
+      const std::string wrong = read_grouped(body, aligned, offset, blob_bytes, plan, &constant);
+      if (!wrong.empty()) return wrong;
+      continue;
+    }
     constant.dtype = static_cast<Dtype>(dtype);
     if (offset > blob_bytes || constant.elements > (blob_bytes - offset) / bytes_of(constant.dtype)) {
       return "a constant lies outside the file";

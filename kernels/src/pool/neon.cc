@@ -8,7 +8,8 @@
 namespace nas {
 
 void max_u8_neon(const PoolShape& s, const std::uint8_t* in, std::uint8_t* out) {
-  for (std::int64_t y = 0; y < s.out_height; ++y) {
+  out += s.first_line * s.out_width * s.channels;
+  for (std::int64_t y = s.first_line; y < s.end_line; ++y) {
     const std::int64_t first_row = y * s.stride_h - s.pad_top, end_row = first_row + s.kernel_h;
     const std::int64_t top = first_row > 0 ? first_row : 0, bottom = end_row < s.height ? end_row : s.height;
     for (std::int64_t x = 0; x < s.out_width; ++x, out += s.channels) {

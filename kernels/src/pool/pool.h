@@ -5,9 +5,9 @@
 
 namespace nas {
 
-// One image; every window holds a pixel that is no padding.
+// Some output lines of one image; every window holds a pixel that is no padding.
 struct PoolShape {
-  std::int64_t height, width, channels, out_height, out_width;
+  std::int64_t height, width, channels, first_line, end_line, out_width;
   std::int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
 };
 

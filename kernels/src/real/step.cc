@@ -31,14 +31,23 @@ bool broadcast(const TensorRecord& in, const TensorRecord& out, Strides* strides
   return true;
 }
 
-// Calls row(out offset, offsets of the inputs) for each run along the last axis.
+std::int64_t rows_of(const TensorRecord& out) {
+  return out.rank > 0 ? std::int64_t(out.elements / out.dims[out.rank - 1]) : 1;
+}
+
+// Calls row(out offset, offsets of the inputs) for each of some runs along the last axis.
 template <std::size_t N, typename Row>
-void each_row(const TensorRecord& out, const Strides (&strides)[N], const Row& row) {
+void each_row(const TensorRecord& out, const Strides (&strides)[N], Span rows, const Row& row) {
   const std::uint32_t outer = out.rank > 0 ? out.rank - 1 : 0;
   const std::size_t width = out.rank > 0 ? out.dims[outer] : 1;
   std::uint32_t index[kMostAxes] = {};
   std::size_t from[N] = {};
-  for (std::size_t start = 0; start < out.elements; start += width) {
+  std::size_t rest = std::size_t(rows.first);
+  for (std::uint32_t axis = outer; axis-- > 0; rest /= out.dims[axis]) {
+    index[axis] = std::uint32_t(rest % out.dims[axis]);
+    for (std::size_t k = 0; k < N; ++k) from[k] += strides[k].of[axis] * index[axis];
+  }
+  for (std::size_t start = std::size_t(rows.first) * width; start < std::size_t(rows.end) * width; start += width) {
     row(start, width, from);
     for (std::uint32_t axis = outer; axis-- > 0;) {
       for (std::size_t k = 0; k < N; ++k) from[k] += strides[k].of[axis];
@@ -52,13 +61,14 @@ void each_row(const TensorRecord& out, const Strides (&strides)[N], const Row& r
 template <typename Operation>
 StepPtr binary_step(const OpView& view, const Strides& a_strides, const Strides& b_strides, Operation operation) {
   const TensorRecord a = view.input(0), b = view.input(1), out = view.output();
-  return step_of("binary_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+  const int parts = view.parts(double(out.elements) * kNsPerElement);
+  return shared_step("binary_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
     const float *pa = at<float>(arena, a), *pb = at<float>(arena, b);
     float* to = at<float>(arena, out);
     const std::uint32_t last = out.rank > 0 ? out.rank - 1 : 0;
     const std::size_t step_a = out.rank > 0 ? a_strides.of[last] : 0, step_b = out.rank > 0 ? b_strides.of[last] : 0;
     const Strides both[2] = {a_strides, b_strides};
-    each_row(out, both, [&](std::size_t start, std::size_t width, const std::size_t* from) {
+    each_row(out, both, share(rows_of(out), part), [&](std::size_t start, std::size_t width, const std::size_t* from) {
       const float *x = pa + from[0], *y = pb + from[1];
       float* z = to + start;
       if (step_a == 1 && step_b == 1) {
@@ -109,21 +119,22 @@ StepPtr make_unary_u8(const OpView& view) {
   const auto function = code == kGelu ? norm.gelu : code == kSiLU ? norm.silu : nullptr;
   const Quantization to = {scale, std::int32_t(zero), false};
   const std::string name = code == kGelu ? "gelu_f32u8_" : code == kSiLU ? "silu_f32u8_" : "unary_f32u8_";
-  const auto run = [=, &elementwise](std::uint8_t* arena, std::uint8_t* scratch) {
+  const auto run = [=, &elementwise](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
     float* piece = reinterpret_cast<float*>(scratch);
-    const std::int64_t count = std::int64_t(in.elements);
-    for (std::int64_t first = 0; first < count; first += kPiece) {
-      const std::int64_t here = std::min(kPiece, count - first);
+    const Span mine = elements_of(in, part);
+    for (std::int64_t first = mine.first; first < mine.end; first += kPiece) {
+      const std::int64_t here = std::min(kPiece, mine.end - first);
       const float* x = at<float>(arena, in) + first;
       if (function != nullptr) {
         function(x, here, piece);
       } else {
-        for (std::int64_t i = 0; i < here; ++i) piece[i] = unary(int(code), alpha, beta, x[i]);
+        unary_row(int(code), alpha, beta, x, std::size_t(here), piece);
       }
       elementwise.quantize(piece, here, to, arena + out.offset + first);
     }
   };
-  return step_of(name + level_name(norm.level), run, kPiece * sizeof(float));
+  const int parts = view.parts(double(in.elements) * (function != nullptr ? kNsPerFunction : kNsPerScalar));
+  return shared_step(name + level_name(norm.level), parts, run, kPiece * sizeof(float));
 }
 
 StepPtr make_unary_f32(const OpView& view) {
@@ -138,24 +149,28 @@ StepPtr make_unary_f32(const OpView& view) {
   if (!one_float_to_one(view) || code < 0 || code >= kUnaries || view.op.floats.size() != 2) return nullptr;
   const float alpha = view.op.floats[0], beta = view.op.floats[1];
   if (code == kClip) {
-    return step_of("clip_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+    const int parts = view.parts((bytes_of(in) + bytes_of(out)) * kNsPerByte);
+    return shared_step("clip_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span here = elements_of(in, part);
       const float* x = at<float>(arena, in);
       float* y = at<float>(arena, out);
-      for (std::size_t i = 0; i < in.elements; ++i) y[i] = std::min(beta, std::max(alpha, x[i]));
+      for (std::int64_t i = here.first; i < here.end; ++i) y[i] = std::min(beta, std::max(alpha, x[i]));
     });
   }
   if (code == kGelu || code == kSiLU) {
     const NormKernels& kernels = norm_kernels(view.level);
     const auto function = code == kGelu ? kernels.gelu : kernels.silu;
     const std::string name = std::string(code == kGelu ? "gelu_f32_" : "silu_f32_") + level_name(kernels.level);
-    return step_of(name, [=](std::uint8_t* arena, std::uint8_t*) {
-      function(at<float>(arena, in), std::int64_t(in.elements), at<float>(arena, out));
+    const int parts = view.parts(double(in.elements) * kNsPerFunction);
+    return shared_step(name, parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span here = elements_of(in, part);
+      function(at<float>(arena, in) + here.first, here.size(), at<float>(arena, out) + here.first);
     });
   }
-  return step_of("unary_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
-    const float* x = at<float>(arena, in);
-    float* y = at<float>(arena, out);
-    for (std::size_t i = 0; i < in.elements; ++i) y[i] = unary(int(code), alpha, beta, x[i]);
+  const int parts = view.parts(double(in.elements) * kNsPerScalar);
+  return shared_step("unary_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = elements_of(in, part);
+    unary_row(int(code), alpha, beta, at<float>(arena, in) + here.first, std::size_t(here.size()), at<float>(arena, out) + here.first);
   });
 }
 
@@ -205,20 +220,26 @@ StepPtr make_pool(const OpView& view) {
   const char* largest_kernel = "";
 #endif
   if (bytes && largest != nullptr) {
-    const PoolShape shape{height, width, channels, out.dims[1], out.dims[2], kh, kw, sh, sw, top, left};
-    return step_of(largest_kernel, [=](std::uint8_t* arena, std::uint8_t*) {
+    const PoolShape shape{height, width, channels, 0, out.dims[1], out.dims[2], kh, kw, sh, sw, top, left};
+    const int parts = view.parts(double(out.elements) * double(kh * kw) * kNsPerByte);
+    return shared_step(largest_kernel, parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+      const Span lines = share(out.dims[1], part);
+      PoolShape here = shape;
+      here.first_line = lines.first, here.end_line = lines.end;
       for (std::size_t image = 0; image < in.dims[0]; ++image) {
-        largest(shape, arena + in.offset + image * (in.elements / in.dims[0]),
+        largest(here, arena + in.offset + image * (in.elements / in.dims[0]),
                 arena + out.offset + image * (out.elements / out.dims[0]));
       }
     });
   }
-  const auto pool = [=](std::uint8_t* arena, auto* type, auto lowest) {
+  const int parts = view.parts(double(out.elements) * double(kh * kw) * kNsPerByte);
+  const auto pool = [=](std::uint8_t* arena, Part part, auto* type, auto lowest) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* from = at<T>(arena, in);
-    T* to = at<T>(arena, out);
+    const Span lines = share(out.dims[1], part);
     for (std::size_t image = 0; image < in.dims[0]; ++image, from += height * width * channels) {
-      for (std::int64_t y = 0; y < out.dims[1]; ++y) {
+      T* to = at<T>(arena, out) + (std::int64_t(image) * out.dims[1] + lines.first) * out.dims[2] * channels;
+      for (std::int64_t y = lines.first; y < lines.end; ++y) {
         for (std::int64_t x = 0; x < out.dims[2]; ++x, to += channels) {
           std::fill(to, to + channels, average ? T(0) : lowest);
           std::int64_t count = 0;
@@ -240,9 +261,15 @@ StepPtr make_pool(const OpView& view) {
       }
     }
   };
-  if (bytes) return step_of("max_u8_portable", [=](std::uint8_t* arena, std::uint8_t*) { pool(arena, (std::uint8_t*)nullptr, std::uint8_t(0)); });
+  if (bytes) {
+    return shared_step("max_u8_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+      pool(arena, part, (std::uint8_t*)nullptr, std::uint8_t(0));
+    });
+  }
   const char* kernel = average ? "average_f32_portable" : "max_f32_portable";
-  return step_of(kernel, [=](std::uint8_t* arena, std::uint8_t*) { pool(arena, (float*)nullptr, -std::numeric_limits<float>::infinity()); });
+  return shared_step(kernel, parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+    pool(arena, part, (float*)nullptr, -std::numeric_limits<float>::infinity());
+  });
 }
 
 StepPtr make_where(const OpView& view) {
@@ -254,11 +281,12 @@ StepPtr make_where(const OpView& view) {
     if (!broadcast(view.input(index), out, &strides[index])) return nullptr;
   }
   const Strides a = strides[0], b = strides[1], c = strides[2];
-  return step_of("where_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
+  const int parts = view.parts(double(out.elements) * kNsPerScalar);
+  return shared_step("where_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
     const Strides all[3] = {a, b, c};
     const std::uint32_t last = out.rank > 0 ? out.rank - 1 : 0;
     const std::size_t step[3] = {out.rank ? a.of[last] : 0, out.rank ? b.of[last] : 0, out.rank ? c.of[last] : 0};
-    each_row(out, all, [&](std::size_t start, std::size_t width, const std::size_t* from) {
+    each_row(out, all, share(rows_of(out), part), [&](std::size_t start, std::size_t width, const std::size_t* from) {
       for (std::size_t i = 0; i < width; ++i) {
         const bool chosen = arena[choice.offset + from[0] + i * step[0]] != 0;
         at<float>(arena, out)[start + i] = chosen ? at<float>(arena, yes)[from[1] + i * step[1]]

@@ -25,16 +25,16 @@ StepPtr make_matmul_f32(const OpView& view) {
   }
   const std::size_t rows = a.dims[a.rank - 2], depth = a.dims[a.rank - 1], columns = b.dims[a.rank - 1];
   if (b.dims[a.rank - 2] != depth || out.dims[a.rank - 2] != rows || out.dims[a.rank - 1] != columns) return nullptr;
-  return step_of("matmul_f32_portable", [=](std::uint8_t* arena, std::uint8_t*) {
-    const float *x = at<float>(arena, a), *y = at<float>(arena, b);
-    float* z = at<float>(arena, out);
-    for (std::size_t index = 0; index < batch; ++index, y += depth * columns) {
-      for (std::size_t row = 0; row < rows; ++row, x += depth, z += columns) {
-        std::fill(z, z + columns, 0.0F);
-        for (std::size_t k = 0; k < depth; ++k) {
-          const float factor = x[k];
-          for (std::size_t column = 0; column < columns; ++column) z[column] += factor * y[k * columns + column];
-        }
+  const int parts = view.parts(double(batch * rows) * double(depth * columns) * kNsPerFloatMac);
+  return shared_step("matmul_f32_portable", parts, [=](std::uint8_t* arena, std::uint8_t*, Part part) {
+    const Span here = share(std::int64_t(batch * rows), part);
+    for (std::size_t row = std::size_t(here.first); row < std::size_t(here.end); ++row) {
+      const float *x = at<float>(arena, a) + row * depth, *y = at<float>(arena, b) + row / rows * depth * columns;
+      float* z = at<float>(arena, out) + row * columns;
+      std::fill(z, z + columns, 0.0F);
+      for (std::size_t k = 0; k < depth; ++k) {
+        const float factor = x[k];
+        for (std::size_t column = 0; column < columns; ++column) z[column] += factor * y[k * columns + column];
       }
     }
   });
@@ -45,16 +45,18 @@ StepPtr make_softmax_f32(const OpView& view) {
   const TensorRecord in = view.input(0), out = view.output();
   const std::int64_t width = in.dims[in.rank - 1];
   const NormKernels& kernels = norm_kernels(view.level);
-  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+  const int parts = view.parts(double(in.elements) * kNsPerFunction);
+  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
+    const Span here = share(std::int64_t(in.elements) / width, part);
     SoftmaxArgs args;
-    args.rows = std::int64_t(in.elements) / width;
+    args.rows = here.size();
     args.width = width;
-    args.x = {arena + in.offset, width, Type::f32, {}};
-    args.y = {arena + out.offset, width, Type::f32, {}};
+    args.x = {at<float>(arena, in) + here.first * width, width, Type::f32, {}};
+    args.y = {at<float>(arena, out) + here.first * width, width, Type::f32, {}};
     args.scratch = reinterpret_cast<float*>(scratch);
     kernels.softmax(args);
   };
-  return step_of(std::string("softmax_f32_") + level_name(kernels.level), run, std::size_t(width) * 4);
+  return shared_step(std::string("softmax_f32_") + level_name(kernels.level), parts, run, std::size_t(width) * 4);
 }
 
 StepPtr make_norm_f32(const OpView& view) {
@@ -71,7 +73,7 @@ StepPtr make_norm_f32(const OpView& view) {
   const bool centred = view.op.ints[0] != 0;
   const NormKernels& kernels = norm_kernels(view.level);
   NormArgs args;
-  args.rows = std::int64_t(in.elements) / width;
+  const std::int64_t rows = std::int64_t(in.elements) / width;
   args.width = width;
   args.gamma = values<float>(gain);
   args.beta = values<float>(bias);
@@ -79,15 +81,19 @@ StepPtr make_norm_f32(const OpView& view) {
   args.rms = !centred;
   args.x = {nullptr, width, Type::f32, {}};
   args.y = {nullptr, width, bytes ? Type::u8 : Type::f32, {bytes ? out_scale : 1.0F, std::int32_t(zero), false}};
-  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch) {
+  const std::int64_t out_row = width * std::int64_t(bytes_of(out.dtype));
+  const int parts = view.parts(double(in.elements) * kNsPerFunction);
+  const auto run = [=, &kernels](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
+    const Span here = share(rows, part);
     NormArgs now = args;
-    now.x.data = arena + in.offset;
-    now.y.data = arena + out.offset;
+    now.rows = here.size();
+    now.x.data = at<float>(arena, in) + here.first * width;
+    now.y.data = arena + out.offset + here.first * out_row;
     now.scratch = reinterpret_cast<float*>(scratch);
     kernels.norm(now);
   };
   const std::string name = std::string(centred ? "layernorm_f32" : "rmsnorm_f32") + (bytes ? "u8_" : "_");
-  return step_of(name + level_name(kernels.level), run, std::size_t(width) * 4);
+  return shared_step(name + level_name(kernels.level), parts, run, std::size_t(width) * 4);
 }
 
 }  // namespace nas

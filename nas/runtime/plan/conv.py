@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.runtime.plan.arithmetic import F32, Bytes, Quant, quantize
 from nas.runtime.plan.planner import Node, Planner, floats_of, handles
-from nas.runtime.plan.program import UNARIES, Constant, Op, Tensor
+from nas.runtime.plan.program import UNARIES, Constant, Grouped, Op, Tensor
 from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, dequantized
 
 _LEAST, _MOST = -128, 127
@@ -172,9 +173,19 @@ def integer_product(
     multiplier = product if output is None else product / F32(output.scale)
     return planner.emit(
         *("conv_u8", node.name, [tensor], "f32" if output is None else "u8", physical),
-        constants=[Constant("s8", ordered), Constant("i32", folded), Constant("f32", multiplier.astype(F32))],
+        constants=[
+            Constant("s8", ordered, _grouped(weights, order)),
+            Constant("i32", folded),
+            Constant("f32", multiplier.astype(F32)),
+        ],
         ints=(*window, quant.zero, 0 if output is None else output.zero),
     )
+
+
+def _grouped(weights: Stored, order: tuple[int, ...]) -> Grouped | None:
+    """Return the weights in 4 bits where these axes are those in which a program's file keeps such."""
+    # Their 8-bit values lie in -128..112 and have no zero point, so that nothing was changed or doubled.
+    return weights.grouped if order in ((0, 2, 3, 1), (0, 1)) else None
 
 
 def _in_signed_bytes(
@@ -216,7 +227,7 @@ def lower_product(planner: Planner, node: Node) -> None:
     if not given or given[-1] != depth or (node.op_type == "Gemm" and len(given) != 2):
         raise planner.refused(node, f"inputs of shape {given} do not fit weights {weights.array.shape}")
     shape = (*given[:-1], outputs)
-    rows = int(np.prod(given[:-1]))
+    rows = prod(given[:-1])
     physical, window = (1, rows, 1, outputs), (1, 1, 1, 1, 0, 0, 0, 0, 1)
     if weights.scale is not None and isinstance(source, Curve) and source.exact:
         quantizer = planner.quantize_behind(node.outputs[0])

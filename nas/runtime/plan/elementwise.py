@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -196,7 +197,7 @@ def _real_binary(planner: Planner, node: Node, a: Value, b: Value) -> None:
 
 def _beside(planner: Planner, node: Node, real: Real) -> Real:
     """Return a value that broadcasts beside one with channels last."""
-    if real.nhwc or int(np.prod(real.shape)) == 1:
+    if real.nhwc or prod(real.shape) == 1:
         return real
     lead = (1,) * (4 - len(real.shape)) + real.shape
     return planner.channels_last(Real(planner.reshaped(real.tensor, lead), lead), node)

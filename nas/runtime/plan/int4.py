@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def lower_matmul_nbits(planner: Planner, node: Node) -> None:
     real = planner.plain(planner.as_real(planner.value(node, 0), node.inputs[0]))
     if not real.shape or real.shape[-1] != depth or real.tensor.dtype != "f32" or bias.size != outputs:
         raise planner.refused(node, f"inputs of shape {real.shape}; expected floats, {depth} in the last axis")
-    rows, shape = int(np.prod(real.shape[:-1])), (*real.shape[:-1], outputs)
+    rows, shape = prod(real.shape[:-1]), (*real.shape[:-1], outputs)
     if int(node.get("accuracy_level", 0)) == _ACCURACY_BYTES:
         tensor = planner.emit(
             *("matmul_int4", node.name, [planner.reshaped(real.tensor, (rows, depth))], "f32", (rows, outputs)),

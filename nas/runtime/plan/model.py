@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.errors import ModelFileError
+from nas.errors import ModelFileError, NasError
 from nas.runtime.int4_operator import check_operator
 from nas.runtime.plan import conv, elementwise, int4, int4_chain, shaping, tokens
 from nas.runtime.plan.cache import Cache
@@ -126,6 +126,13 @@ def _walked(path: Path, model: onnx.ModelProto, sizes: Mapping[str, int], cache:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 20)
     try:
         planner = Planner(path, model.graph, sizes, opset, cache)
-        return planner.run(), planner.most_tokens
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        program = planner.run()
+        program.check()
+        return program, planner.most_tokens
+    except NasError:
+        raise
+    except MemoryError as error:
+        raise ModelFileError(f"{path}: its tensors need more memory than there is.") from error
+    except Exception as error:
+        # A graph that was written by somebody else can be inconsistent in more ways than could be listed.
         raise ModelFileError(f"{path}: its graph is inconsistent: {type(error).__name__}: {error}") from error

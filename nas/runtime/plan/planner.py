@@ -18,6 +18,7 @@ from nas.errors import ModelFileError
 from nas.runtime import int4_operator
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant
 from nas.runtime.plan.cache import Cache
+from nas.runtime.plan.folding import evaluated
 from nas.runtime.plan.program import UNARIES, Constant, Op, Program, Tensor
 from nas.runtime.plan.qlinear import QLINEAR, expanded
 from nas.runtime.plan.values import Cached, Quantized, Real, Shape, Stored, Value
@@ -159,7 +160,6 @@ class Planner:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.proto.domain == int4_operator.DOMAIN:
             return False
         from onnx import numpy_helper
-        from onnx.reference import ReferenceEvaluator
 
         if node.op_type == "Constant" and "value" in node.attributes:
             self.values[node.outputs[0]] = Stored(numpy_helper.to_array(node.attributes["value"]))
@@ -171,11 +171,10 @@ class Planner:
                 return False
             arrays[name] = value.array
         try:
-            results: Any = ReferenceEvaluator(node.proto, opsets={"": self.opset}).run(None, arrays)
-        except Exception as error:
+            results = evaluated(node.proto, self.opset, arrays)
+        except ValueError as error:
             raise self.refused(node, f"its constant inputs could not be evaluated: {error}") from error
-        for name, result in zip(node.outputs, results, strict=False):
-            self.values[name] = Stored(np.asarray(result))
+        self.values.update((name, Stored(result)) for name, result in zip(node.outputs, results, strict=False))
         return True
 
     def _fold_ahead(self) -> None:
@@ -324,6 +323,11 @@ class Planner:
         output = Tensor(dtype, tuple(int(size) for size in shape))
         self.program.ops.append(Op(kind, name, inputs, [output], constants or [], ints, floats))
         return output
+
+    def writer(self, tensor: Tensor) -> str:
+        """Return the kind of the operator that wrote a tensor, or nothing for an input."""
+        wrote = (op.kind for op in self.program.ops if any(one.owner is tensor.owner for one in op.outputs))
+        return next(wrote, "")
 
     def only_reader(self, name: str, op_type: str) -> Node | None:
         """Return the only reader of a value where it is of this kind, else None."""

@@ -9,18 +9,28 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.runtime.int4_operator import packed_halves
+
 _Item = TypeVar("_Item")
 MAGIC = b"NASPLAN1"
+# Behind the magic: bytes of the arena; numbers of tensors, constants, operators, inputs and outputs; bytes of the
+# records and of the constants.
+HEAD = "<Q5IQQ"
 ALIGNMENT = 64
 MOST_AXES = 6
+# Of one tensor; all together may not have more either.
+MOST_BYTES = 2**32
 
 # Numbers are part of the file format, shared with kernels/include/nas/program.h; a new one takes the next free number.
+# Number 6 is read as s8, see Grouped.
 DTYPES = {"u8": 0, "f32": 1, "i64": 2, "bool": 3, "i32": 4, "s8": 5}
+_GROUPED = 6
 _NUMPY = {"u8": "u1", "f32": "<f4", "i64": "<i8", "bool": "u1", "i32": "<i4", "s8": "i1"}
 KINDS = {
     "quantize": 1,
@@ -77,12 +87,35 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes of its elements."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(_NUMPY[self.dtype]).itemsize
+        return prod(self.shape) * np.dtype(_NUMPY[self.dtype]).itemsize
 
     @property
     def owner(self) -> Tensor:
         """The tensor that has the bytes."""
         return self if self.root is None else self.root.owner
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """Weights of 4 bits from which 8-bit ones are made at load; see :mod:`nas.runtime.int4_operator`.
+
+    Args:
+        values: -8..7 of shape (outputs, channels, ...).
+        multipliers: 0..15, one less than they mean, of shape (outputs, groups).
+        group: weights that share a multiplier.
+    """
+
+    values: NDArray[np.generic]
+    multipliers: NDArray[np.generic]
+    group: int
+
+    def record(self) -> bytes:
+        """Return what follows in the constant's record: channels, places of the window, and the group."""
+        return struct.pack("<3I", self.values.shape[1], int(np.prod(self.values.shape[2:])), self.group)
+
+    def to_bytes(self) -> bytes:
+        """Return the values and then the multipliers, two to a byte."""
+        return packed_halves(self.values) + packed_halves(self.multipliers)
 
 
 @dataclass(eq=False)
@@ -92,10 +125,12 @@ class Constant:
     Args:
         dtype: key of ``DTYPES``.
         values: array of that type.
+        grouped: what the file holds in the place of 8-bit weights, (outputs, ..., channels) of the same values.
     """
 
     dtype: str
     values: NDArray[np.generic]
+    grouped: Grouped | None = None
 
 
 @dataclass(eq=False)
@@ -129,6 +164,22 @@ class Program:
     outputs: list[Tensor] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Refuse what the binary form cannot hold.
+
+        Raises:
+            ValueError: too large a tensor, too many axes, or a parameter that is no 64-bit integer or 32-bit float.
+        """
+        for tensor in self.inputs:
+            _check_tensor("an input", tensor)
+        for op in self.ops:
+            for tensor in (*op.inputs, *op.outputs):
+                _check_tensor(f"node '{op.name}'", tensor)
+            try:
+                struct.pack(f"<{len(op.ints)}q{len(op.floats)}f", *op.ints, *op.floats)
+            except (struct.error, OverflowError) as error:
+                raise ValueError(f"node '{op.name}' has parameters {(*op.ints, *op.floats)}: {error}") from error
+
     def place(self) -> int:
         """Give every tensor its offset by liveness, largest first into the lowest gap, and return the arena's bytes."""
         spans = self._lifetimes()
@@ -155,9 +206,13 @@ class Program:
         blob, records = bytearray(), bytearray()
         for constant in constants:
             blob += bytes(-len(blob) % ALIGNMENT)
-            data = np.ascontiguousarray(constant.values, _NUMPY[constant.dtype])
-            records += struct.pack("<IQQ", DTYPES[constant.dtype], data.size, len(blob))
-            blob += data.tobytes()
+            kind = DTYPES[constant.dtype] if constant.grouped is None else _GROUPED
+            records += struct.pack("<IQQ", kind, constant.values.size, len(blob))
+            if constant.grouped is None:
+                blob += np.ascontiguousarray(constant.values, _NUMPY[constant.dtype]).tobytes()
+            else:
+                records += constant.grouped.record()
+                blob += constant.grouped.to_bytes()
         body = bytearray()
         for tensor in tensors:
             body += struct.pack("<IQI", DTYPES[tensor.dtype], tensor.owner.offset, len(tensor.shape))
@@ -177,7 +232,7 @@ class Program:
         for ends in (self.inputs, self.outputs):
             body += struct.pack(f"<{len(ends)}I", *(tensor_ids[id(tensor)] for tensor in ends))
         counts = (len(tensors), len(constants), len(self.ops), len(self.inputs), len(self.outputs))
-        head = MAGIC + struct.pack("<Q5IQQ", arena, *counts, len(body), len(blob))
+        head = MAGIC + struct.pack(HEAD, arena, *counts, len(body), len(blob))
         return bytes(head + body + bytes(-(len(head) + len(body)) % ALIGNMENT) + blob)
 
     def _lifetimes(self) -> dict[Tensor, tuple[int, int]]:
@@ -190,6 +245,15 @@ class Program:
             first, _ = spans.get(tensor.owner, (-1, -1))
             spans[tensor.owner] = (first, len(self.ops))
         return spans
+
+
+def _check_tensor(whose: str, tensor: Tensor) -> None:
+    fits = tensor.owner.nbytes <= MOST_BYTES and len(tensor.shape) <= MOST_AXES and min(tensor.shape, default=1) > 0
+    if not fits:
+        raise ValueError(
+            f"{whose} has a tensor of shape {tensor.shape}; expected at most {MOST_AXES} axes, no size of 0 and "
+            f"at most {MOST_BYTES} bytes"
+        )
 
 
 def _unique(items: Sequence[_Item]) -> list[_Item]:

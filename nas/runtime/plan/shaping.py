@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def target_shape(planner: Planner, node: Node, given: Shape) -> Shape:
     if node.op_type == "Flatten":
         axis = int(node.get("axis", 1))
         axis += len(given) if axis < 0 else 0
-        shape: list[int] = [int(np.prod(given[:axis])), int(np.prod(given[axis:]))]
+        shape: list[int] = [prod(given[:axis]), prod(given[axis:])]
     elif node.op_type in ("Identity", "Dropout"):
         shape = list(given)
     else:
@@ -53,8 +54,8 @@ def target_shape(planner: Planner, node: Node, given: Shape) -> Shape:
         if node.op_type == "Reshape":
             shape = [given[index] if size == 0 else size for index, size in enumerate(numbers)]
             if shape.count(-1) == 1:
-                rest = int(np.prod([size for size in shape if size != -1]))
-                shape[shape.index(-1)] = int(np.prod(given)) // max(rest, 1)
+                rest = prod([size for size in shape if size != -1])
+                shape[shape.index(-1)] = prod(given) // max(rest, 1)
         elif node.op_type == "Unsqueeze":
             shape = list(given)
             for axis in sorted(number % (len(given) + len(numbers)) for number in numbers):
@@ -62,7 +63,7 @@ def target_shape(planner: Planner, node: Node, given: Shape) -> Shape:
         else:
             drop = {number % len(given) for number in numbers} or {i for i, size in enumerate(given) if size == 1}
             shape = [size for index, size in enumerate(given) if index not in drop]
-    if int(np.prod(shape)) != int(np.prod(given)) or any(size < 1 for size in shape):
+    if prod(shape) != prod(given) or any(size < 1 for size in shape):
         raise planner.refused(node, f"it turns shape {given} into {tuple(shape)}")
     return tuple(shape)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from nas.runtime.plan.planner import Node, Planner, floats_of, handles
@@ -67,8 +69,8 @@ def lower_mean(planner: Planner, node: Node) -> None:
     axes = sorted(int(axis) % len(real.shape) for axis in given)
     if axes != list(range(axes[0], axes[-1] + 1)):
         raise planner.refused(node, f"axes {axes}; expected neighbours")
-    before, middle = int(np.prod(real.shape[: axes[0]])), int(np.prod([real.shape[axis] for axis in axes]))
-    after = int(np.prod(real.shape[axes[-1] + 1 :]))
+    before, middle = prod(real.shape[: axes[0]]), prod([real.shape[axis] for axis in axes])
+    after = prod(real.shape[axes[-1] + 1 :])
     read = planner.reshaped(real.tensor, (before, middle, 1, after))
     tensor = planner.emit("mean_f32", node.name, [read], "f32", (before, 1, 1, after))
     keep = int(node.get("keepdims", 1))

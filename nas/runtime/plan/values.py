@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.runtime.plan.arithmetic import BYTES, Bytes, Floats, Quant, dequantize
-from nas.runtime.plan.program import Tensor
+from nas.runtime.plan.program import Grouped, Tensor
 
 Shape = tuple[int, ...]
 
@@ -22,12 +22,14 @@ class Stored:
         scale: None, or the array holds quantized weights and this is their scale, one or one per index of ``axis``.
         zero: zero points of the shape of ``scale``.
         axis: along which scales differ.
+        grouped: the same weights as the file holds them, in 4 bits; None where it does not.
     """
 
     array: NDArray[np.generic]
     scale: Floats | None = None
     zero: NDArray[np.int32] | None = None
     axis: int = 0
+    grouped: Grouped | None = None
 
     def floats(self) -> Floats:
         """Return the elements as float32, dequantized where they are quantized."""
