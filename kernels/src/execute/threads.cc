@@ -56,11 +56,15 @@ cpu_set_t allowed_at_start() {
 }
 const cpu_set_t kAllowed = allowed_at_start();
 
-// Where workers may run: where the caller may if there is room, else on the processors of the start that are not the
-// caller's. Returns how many of `workers` have one for themselves.
+// Where workers may run: where the caller may if there is room, but not where it is now, since on a busy machine the kernel
+// leaves them there; else on the processors of the start that are not the caller's. Returns how many of `workers` have one.
 int room_for(int workers, cpu_set_t* room) {
   if (sched_getaffinity(0, sizeof *room, room) != 0) return 0;
-  if (CPU_COUNT(room) > workers) return workers;
+  if (CPU_COUNT(room) > workers) {
+    const int here = sched_getcpu();
+    if (here >= 0) CPU_CLR(here, room);
+    return workers;
+  }
   cpu_set_t mine = *room, others;
   CPU_AND(&mine, &mine, &kAllowed);
   CPU_XOR(&others, &kAllowed, &mine);
