@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.doubt import LATENCY, Z_90
+from nas.doubt import LATENCY, PREDICTION, Z_90
 from nas.evaluation import Evaluation, State
 from nas.measurement import Estimate, Measurement, number_from_dict
-
-_PREDICTION = "predicted_latency_ms"
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def kendall_tau(pairs: Sequence[Pair]) -> float | None:
 
 
 def _pair(trial: int, evaluation: Evaluation, reading: Measurement, after_search: bool) -> Pair | None:
-    foretold = _number(evaluation, _PREDICTION)
+    foretold = _number(evaluation, PREDICTION)
     if not isinstance(foretold, Estimate) or foretold.kind != "predicted" or not math.isfinite(foretold.std):
         return None
     spread = reading.spread

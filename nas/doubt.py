@@ -13,6 +13,7 @@ from nas.pareto import hypervolume
 
 Z_90 = 1.6448536269514722  # half width of a normal 90 % interval, in standard deviations
 LATENCY = "latency_ms"
+PREDICTION = "predicted_latency_ms"  # of it, before the candidate was evaluated
 
 
 def interval(number: Measurement | Estimate) -> tuple[float, float]:

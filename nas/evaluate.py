@@ -18,16 +18,17 @@ from nas.accuracy.trainers import Resumable, Scorer, SharedTrainer, Trainer
 from nas.architecture import Architecture, Precision
 from nas.cost_protocols import EnergyModel
 from nas.data import Dataset, Encoding
-from nas.doubt import LATENCY, Guess, why_measure
+from nas.doubt import PREDICTION, Guess
 from nas.errors import CandidateError, ConfigError
 from nas.evaluation import Evaluation, EvaluationKey, State
 from nas.graph import Graph
+from nas.measure.costs import Costs
 from nas.measure.target import Target
 from nas.measurement import Estimate, Measurement
 from nas.progress import InfeasibleError, Progress
 from nas.protocols import CostMeter, DeviceGate, Runtime
-from nas.screen import NEEDS_NO_TRAINING, TIMED, Screen
-from nas.targets import split
+from nas.screen import NEEDS_NO_TRAINING, Screen
+from nas.targets import on_device, split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,13 +88,18 @@ class Evaluator:
         key = "+".join(screen.device.key for screen in devices)
         return EvaluationKey(architecture.id, fidelity, key, self.runtime.version)
 
+    @property
+    def costs(self) -> Costs:
+        """What takes costs on all devices; the first one's carry no name."""
+        return Costs(self.screen, (Target("", self.screen, self.meter, self.energy_model), *self.others))
+
     def evaluate(
         self,
         architecture: Architecture,
         rung: int | None = None,
         known: Evaluation | None = None,
         least: Mapping[str, float] | None = None,
-        guess: Guess | None = None,
+        guesses: Mapping[str, Guess] | None = None,
     ) -> Evaluation:
         """Take a candidate through all phases.
 
@@ -102,8 +108,8 @@ class Evaluator:
             rung: index into ``rungs``, at which its training stops; None, or beyond them, trains to the end.
             known: what the rung below gave; its screening and scores are not made again.
             least: zero-cost score, such as ``proxy_naswot``, to the least value that is trained.
-            guess: of the latency, which then is measured only where that could change the front or what is feasible;
-                None measures always.
+            guesses: of the latency by device, under an empty name on the first or only one. There it is measured only
+                where that could change the device's front or what is feasible; elsewhere always.
 
         Raises:
             CandidateError: it failed; what it wrote so far stays in its folder.
@@ -115,7 +121,7 @@ class Evaluator:
         target.mkdir(parents=True, exist_ok=True)
         state, reason, violations = State.COMPLETE, "", dict[str, float]()
         try:
-            self._phases(architecture, target, progress, rung, known is None, least or {}, guess)
+            self._phases(architecture, target, progress, rung, known is None, least or {}, guesses or {})
         except InfeasibleError as refusal:
             state, reason, violations = State.INFEASIBLE, str(refusal), dict(refusal.violations)
         return Evaluation(
@@ -139,7 +145,7 @@ class Evaluator:
         rung: int | None,
         first: bool,
         least: Mapping[str, float],
-        guess: Guess | None,
+        guesses: Mapping[str, Guess],
     ) -> None:
         from nas.accuracy.weights import save_weights  # torch is imported by workers only
 
@@ -150,9 +156,9 @@ class Evaluator:
         if first:
             for metric, estimate in self.screen.costs(architecture).items():
                 progress.note(metric, estimate)
-            if guess is not None:
-                progress.note("predicted_latency_ms", guess.estimate)
-            self._check_untrained(module, architecture, target, preprocessing, progress, guess)
+            for name, guess in guesses.items():
+                progress.note(on_device(PREDICTION, name), guess.estimate)
+            self._check_untrained(module, architecture, target, preprocessing, progress, guesses)
             self._score_proxies(module, graph, preprocessing, progress)
             self._drop(least, progress)
         if isinstance(self.accuracy, Trainer):
@@ -169,14 +175,8 @@ class Evaluator:
             score = progress.values[f"proxy_{self.accuracy.proxy}"]
             progress.compute("proxy_score", score, f"zero-cost proxy {self.accuracy.proxy}; not an accuracy")
         progress.compute("size_kib", (target / "model.onnx").stat().st_size / 1024, "size of the quantized file")
-        if self.energy_model is not None:
-            progress.note("energy_mj", self.energy_model.predict_energy(graph, self.screen.device))
-        # Between the first rung and the top the time of the first holds: it does not depend on the weights' values.
         top = rung is None or rung >= len(self.rungs)
-        if guess is not None:
-            self._take_doubtful_costs(target / "model.onnx", progress, guess, top)
-        elif first or top:
-            self._take_costs(target / "model.onnx", architecture, graph, progress)
+        self.costs.take(target / "model.onnx", architecture, graph, progress, guesses, first, top)
         self._check_objectives(progress)
         self._hold_bounds(progress)
 
@@ -238,7 +238,7 @@ class Evaluator:
         target: Path,
         preprocessing: Encoding,
         progress: Progress,
-        guess: Guess | None,
+        guesses: Mapping[str, Guess],
     ) -> None:
         """Refuse what is too slow or too large before it is trained: neither depends on the weights' values."""
         bounds = {name: bound for name, bound in self.screen.bounds.items() if split(name)[0] in NEEDS_NO_TRAINING}
@@ -250,7 +250,7 @@ class Evaluator:
                 self._export(module, architecture, target, preprocessing)
             size = (target / "model.onnx").stat().st_size / 1024
             costs["size_kib"] = Estimate(size, 0.0, "KiB", "file size", self.screen.device.name, "computed")
-            costs |= self._untrained_times(target / "model.onnx", bounds, progress, guess)
+            costs |= self.costs.of_untrained(target / "model.onnx", bounds, progress, guesses)
         violated = {}
         for name, bound in bounds.items():
             cost = costs.get(name)
@@ -261,32 +261,6 @@ class Evaluator:
                 violated[name] = cost.value - bound
         if violated:
             raise InfeasibleError(violated, f"with untrained weights {self.screen.explain(violated)}")
-
-    def _untrained_times(
-        self, model: Path, bounds: Mapping[str, float], progress: Progress, guess: Guess | None
-    ) -> Mapping[str, Measurement | Estimate]:
-        """Return what the bounds on time and memory are held against; with a guess only what is in doubt."""
-        bound_on = {device for metric, device in map(split, bounds) if metric in (*TIMED, "memory_kib")}
-        further: dict[str, Measurement | Estimate] = {}
-        for target in self.others:
-            if target.name in bound_on:
-                further |= target.measured(model)
-        if self.meter is None or "" not in bound_on:
-            return further
-        if guess is None:
-            return {**self.meter.measure(model), **further}
-        bound = bounds.get(LATENCY)
-        if guess.exceeds(bound):
-            assert bound is not None
-            progress.note(LATENCY, guess.estimate)
-            violated = {LATENCY: guess.estimate.mean - bound}
-            raise InfeasibleError(violated, f"as predicted, with its whole interval, {self.screen.explain(violated)}")
-        if not guess.doubts_bound(bound):
-            return {}
-        readings = self._readings(model)
-        for metric, reading in readings.items():
-            progress.note(metric, reading)
-        return readings
 
     def _score_proxies(self, module: nn.Module, graph: Graph, preprocessing: Encoding, progress: Progress) -> None:
         asked = list(self.proxies)
@@ -336,39 +310,6 @@ class Evaluator:
 
         return score_split(self.runtime.load(model, threads=1), self.dataset, split, preprocessing)
 
-    def _take_costs(self, model: Path, architecture: Architecture, graph: Graph, progress: Progress) -> None:
-        with progress.phase("measure"):
-            if self.meter is not None:
-                for metric, measurement in self._readings(model).items():
-                    progress.note(metric, measurement)
-            else:
-                for metric, estimate in self.screen.timings(architecture, graph).items():
-                    progress.note(metric, estimate)
-            for target in self.others:
-                for metric, cost in target.costs(model, architecture, graph).items():
-                    progress.note(metric, cost)
-
-    def _take_doubtful_costs(self, model: Path, progress: Progress, guess: Guess, top: bool) -> None:
-        """Measure only what could change the front or what is feasible; below the top the estimate does."""
-        if progress.is_measured(LATENCY):
-            return
-        for metric in (LATENCY, "predicted_latency_ms"):
-            progress.note(metric, guess.estimate)
-        bound = self.screen.bounds.get(LATENCY)
-        reason = why_measure(guess, progress.values, self.screen.objectives, bound) if top else ""
-        if not reason:
-            return
-        print(f"{model.parent.name} is measured: {reason}", flush=True)
-        with progress.phase("measure"):
-            for metric, reading in self._readings(model).items():
-                progress.note(metric, reading)
-
-    def _readings(self, model: Path) -> Mapping[str, Measurement]:
-        """Return what the meter reads; an energy that is asked for as an estimate stays one."""
-        assert self.meter is not None
-        readings = self.meter.measure(model)
-        return {name: reading for name, reading in readings.items() if name != "energy_mj" or self.energy_model is None}
-
     def _check_objectives(self, progress: Progress) -> None:
         for objective in self.screen.objectives:
             if objective.metric not in progress.values:
@@ -394,13 +335,13 @@ def evaluation_job(evaluator: Evaluator) -> Callable[[Mapping[str, Any]], dict[s
     """Return the job that executors run: an architecture's dictionary in, an evaluation's out."""
 
     def job(payload: Mapping[str, Any]) -> dict[str, Any]:
-        known, guess = payload.get("known"), payload.get("guess")
+        known, guesses = payload.get("known"), payload.get("guesses", {})
         return evaluator.evaluate(
             Architecture.from_dict(payload["architecture"]),
             payload.get("rung"),
             Evaluation.from_dict(known) if known else None,
             payload.get("least"),
-            Guess.from_dict(guess) if guess else None,
+            {device: Guess.from_dict(guess) for device, guess in guesses.items()},
         ).to_dict()
 
     return job

@@ -26,6 +26,11 @@ class Progress:
         self.values[metric] = number.value
         self.provenance[metric] = number.to_dict()
 
+    def note_all(self, costs: Mapping[str, Measurement | Estimate]) -> None:
+        """Keep costs with their provenance."""
+        for metric, number in costs.items():
+            self.note(metric, number)
+
     def is_measured(self, metric: str) -> bool:
         """Say whether a cost was read on the device."""
         return self.provenance.get(metric, {}).get("provenance") == "measured"

@@ -22,8 +22,8 @@ _TIMES = ("latency_ms", "token_ms")
 
 
 def on_device(metric: str, device: str) -> str:
-    """Return the name of a metric on a device that is not the first."""
-    return f"{metric}{_MARK}{device}"
+    """Return the name of a metric on a device; on the first one, whose name is then empty, it keeps its own."""
+    return f"{metric}{_MARK}{device}" if device else metric
 
 
 def split(metric: str) -> tuple[str, str]:
@@ -67,6 +67,18 @@ def seen_on(evaluation: Evaluation, first: str, device: str) -> Evaluation:
         provenance={seen_from(metric, first, device): origin for metric, origin in evaluation.provenance.items()},
         constraints={seen_from(metric, first, device): value for metric, value in evaluation.constraints.items()},
     )
+
+
+def own_values(values: Mapping[str, float], objectives: Sequence[Objective], device: str) -> dict[str, float]:
+    """Return what a candidate has on a device's own axes, under their plain names.
+
+    Args:
+        values: of the candidate, as the search names them.
+        objectives: axes of that device.
+        device: empty for the first one.
+    """
+    metrics = [objective.metric for objective in objectives]
+    return {metric: values[on_device(metric, device) if depends_on_device(metric) else metric] for metric in metrics}
 
 
 def own_axes(objectives: Sequence[Objective]) -> tuple[Objective, ...]:

@@ -148,8 +148,9 @@ def print_report(report: SearchReport, console: Console | None = None) -> None:
     else:
         console.print(front_table(report.front, report.objectives, report.shipped, report.baselines))
     print_lines = [f"trials: {counts} in {_clock(report.elapsed_s)}" + (f"; {report.ended}" if report.ended else "")]
-    if report.agreement is not None:
-        print_lines.append(f"latencies: {report.agreement.sentence}")
+    for name, own in (report.devices or {"": report}).items():
+        if own.agreement is not None:
+            print_lines.append(f"latencies{f' on {name}' if name else ''}: {own.agreement.sentence}")
     print_lines += [f"note: {note}" for note in report.notes]
     for name, own in (report.devices or {"": report}).items():
         on = f" on {name}" if name else ""

@@ -19,6 +19,7 @@ from nas.config.earlier import first_candidates
 from nas.config.instantiate import instantiate
 from nas.config.parts import Parts, environment, make_job
 from nas.config.report import SearchReport, existing, report_of
+from nas.config.settling import settle
 from nas.config.sources import check_sources
 from nas.config.study import find_study, identity, resumed
 from nas.errors import (
@@ -37,13 +38,11 @@ from nas.export import Exporter
 from nas.objective import Objective
 from nas.protocols import Executor, OperatorTime, ShippedModel, Tracker
 from nas.search.ask_tell import OptunaMirror
-from nas.search.drift import retime_drifted
 from nas.search.driver import Driver
 from nas.search.front import DEVICES, study_objectives
 from nas.search.knowledge import problem_of
 from nas.search.rules import check_rule
 from nas.search.samplers import make_sampler
-from nas.search.settle import settle_front
 from nas.search.several import device_stores, full_snapshot
 from nas.search.shipping import Shipper
 from nas.search.status import Observer, SearchLimits, SearchStatus
@@ -81,7 +80,7 @@ def run_search(config: Mapping[str, Any], observers: Sequence[Observer] = ()) ->
                 ended = driver.run()
             finally:
                 executor.close()
-            notes = [*parts.dataset.notes, *shared, *_settle(parts, store)]
+            notes = [*parts.dataset.notes, *shared, *settle(parts, store)]
             run_baselines(parts, store, partial(_executor, parts, make_baseline_job), notes)
             if mirror.error:
                 notes.append(f"the Optuna storage lacks trials ({mirror.error}); the same command again adds them")
@@ -259,7 +258,7 @@ def _driver(
         observers=(*observers, _Feeder(tracker, store, folder)),
         halving=parts.halving,
         threshold=Threshold(config.get("drop_worst", {})),
-        foresight=parts.foresight,
+        outlook=parts.outlook,
         first=store.get(_FIRST, []),
     )
     return driver, executor, mirror
@@ -303,28 +302,6 @@ class _Feeder:
         if finished != self._shown and time.monotonic() >= self._next:
             self._tracker.update(full_snapshot(self._store, self._folder))
             self._shown, self._next = finished, time.monotonic() + _TRACKING_PAUSE_S
-
-
-def _settle(parts: Parts, store: StudyStore) -> list[str]:
-    if not parts.names:
-        return _settle_on(parts, store)
-    views = device_stores(store)
-    return [f"{name}: {note}" for name, part in parts.each.items() for note in _settle_on(part, views[name])]
-
-
-def _settle_on(parts: Parts, store: StudyStore) -> list[str]:
-    """Settle the front on one device; of several each times the members of the front over all axes."""
-    if parts.meter is None:
-        return [
-            f"nothing was measured on '{parts.device.name}': its costs are estimates (predicted or modelled). "
-            "Intervals, reasons and the cards of the models are in the exported model_card.json under estimates"
-        ]
-    try:
-        axes = study_objectives(store)
-        notes = retime_drifted(store, parts.folder, parts.meter, axes)
-        return [*notes, *settle_front(store, parts.folder, parts.meter, axes, parts.foresight)]
-    except (ModelFileError, CandidateError, MeasurementError) as error:
-        return [f"the front was not timed again ({error}); latencies are those of the search"]
 
 
 def _ship(parts: Parts, shipper: Shipper, rule: str) -> tuple[ShippedModel | None, str]:

@@ -30,10 +30,10 @@ from nas.measure.target import Target
 from nas.objective import Objective
 from nas.protocols import DataSource, Job, Runtime, SearchSpace
 from nas.screen import Screen
-from nas.search.foresight import Foresight
+from nas.search.foresight import Foresight, Outlook
 from nas.search.front import resolve_references
 from nas.search.halving import Halving
-from nas.targets import expanded, on_device
+from nas.targets import expanded, on_device, own_axes, seen_from
 
 _PACKAGES = ("hwnas", "torch", "optuna", "onnx", "onnxruntime", "numpy", "mlflow", "scikit-learn", "pillow")
 
@@ -91,7 +91,8 @@ class Parts:
             cost = self.config["costs"].get(name, self.config["cost"])
             predicted = cost["mode"] == "predicted" and self.config.get("energy") == "measured"
             config = {**self.config, "device": self.config["devices"][name], "cost": cost, "devices": {}, "costs": {}}
-            alone = Parts({**config, "energy": None} if predicted else config, self.folder)
+            seen = (replace(axis, metric=seen_from(axis.metric, self.names[0], name)) for axis in self.references)
+            alone = Parts({**config, "energy": None} if predicted else config, self.folder, own_axes(tuple(seen)))
             for shared in ("dataset", "space", "runtime", "gate"):
                 alone.__dict__[shared] = getattr(self, shared)
             found[name] = alone
@@ -139,12 +140,20 @@ class Parts:
 
     @cached_property
     def foresight(self) -> Foresight | None:
-        """The latency model that learns while the search runs, where ``cost=auto`` asks for one."""
+        """The model that learns this device's latencies while the search runs, where ``cost=auto`` asks for one."""
         node = self.config["cost"]
         if node["mode"] != "auto":
             return None
         learner: LatencyModel = instantiate(node["learner"], start=self.latency_model)
-        return Foresight(learner, self.screen, float(node["least_gain"]))
+        screen = replace(self.screen, objectives=own_axes(self.screen.objectives))
+        return Foresight(learner, screen, float(node["least_gain"]))
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What is foreseen on each device whose latencies ``cost=auto`` predicts first; None where there is none."""
+        parts = {"": self, **self.others}
+        found = {name: part.foresight for name, part in parts.items() if part.foresight is not None}
+        return Outlook(found, self.names[0] if self.names else "") if found else None
 
     @cached_property
     def energy_model(self) -> EnergyModel | None:

@@ -55,7 +55,8 @@ class SearchReport:
         tracking: how to open the tracking page, or what is left.
         baselines: ready models that were put beside the candidates.
         measurements: step (``search``, ``drift``, ``settle``) to the number of latencies measured.
-        agreement: of predictions and measurements, where the search made do with predictions (cost=auto).
+        agreement: of predictions and measurements, where the search made do with predictions (cost=auto); of several
+            devices each has its own in ``devices``.
         devices: of a search for several devices, name to the report as that device sees it, with a front of its own.
         exchanges: what is lost there by shipping one device's winner on another.
     """
@@ -115,7 +116,17 @@ class SearchReport:
         """Return the fronts of several devices and what shipping elsewhere loses; nothing of one device."""
         if not self.devices:
             return {}
-        kept = ("front", "hypervolume", "reference", "export", "shipped", "reason", "notes", "measurements")
+        kept = (
+            "front",
+            "hypervolume",
+            "reference",
+            "export",
+            "shipped",
+            "reason",
+            "notes",
+            "measurements",
+            "prediction",
+        )
         reports = {name: report.to_dict() for name, report in self.devices.items()}
         return {
             "devices": {name: {key: report[key] for key in kept} for name, report in reports.items()},
@@ -167,6 +178,7 @@ def _of_several(
         reason="; ".join([*(f"{name}: {report.reason}" for name, report in devices.items()), *refusals]),
         failed=any(report.failed for report in devices.values()),
         exportable=any(report.exportable for report in devices.values()),
+        agreement=None,
         devices=devices,
         exchanges=exchanges_of(views, fronts),
     )

@@ -97,11 +97,6 @@ def _check_auto(parts: Parts) -> None:
     """Refuse ``cost=auto`` where something else than a latency would have to be measured of every candidate."""
     if parts.config["cost"]["mode"] != "auto":
         return
-    if parts.names:
-        raise ConfigError(
-            "cost=auto learns the latencies of one device; with devices= choose cost=measured or cost=predicted, "
-            "or costs={NAME: predicted} for one of them"
-        )
     measured = {"memory_kib", *parts.dataset.task.timings} - {"latency_ms"}
     if parts.energy_model is None:
         measured.add("energy_mj")

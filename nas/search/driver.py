@@ -7,7 +7,7 @@ afterwards and rebuilt from the store. So a kill at any moment loses only what w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +21,8 @@ from nas.objective import Objective
 from nas.protocols import Executor, Outcome
 from nas.screen import Screen
 from nas.search.ask_tell import AskTell, OptunaMirror
-from nas.search.foresight import Foresight
-from nas.search.front import Members, front_of, hypervolume_of, with_settled
+from nas.search.foresight import Outlook
+from nas.search.front import Members, complete, front_of, hypervolume_of
 from nas.search.halving import Climber, Halving, Ladder
 from nas.search.status import Observer, SearchLimits, SearchStatus
 from nas.search.told import counts, objective_values, told_constraints, told_state
@@ -51,7 +51,7 @@ class Driver:
         observers: displays and trackers.
         halving: how populations are thinned; None trains every candidate to the end.
         threshold: zero-cost scores below which a candidate is not trained, or None.
-        foresight: predicts latencies so that not all have to be measured, or None.
+        outlook: predicts latencies so that not all have to be measured, or None.
         first: answers to the space's questions that make the first candidates, before the sampler is asked.
     """
 
@@ -70,7 +70,7 @@ class Driver:
         observers: tuple[Observer, ...] = (),
         halving: Halving | None = None,
         threshold: Threshold | None = None,
-        foresight: Foresight | None = None,
+        outlook: Outlook | None = None,
         first: Sequence[Mapping[str, Choice]] = (),
     ) -> None:
         self._study, self._screen, self._objectives = study, screen, objectives
@@ -84,14 +84,9 @@ class Driver:
         self._ladder = Ladder(halving or Halving(), objectives)
         self._threshold = threshold or Threshold({})
         self._over = False
-        self._foresight = foresight
+        self._outlook = outlook
         self._first = list(first)
-        settled = store.get("settled", {})
-        self._members: Members = [
-            (record.number, with_settled(record.evaluation, settled.get(str(record.number))))
-            for record in self._records
-            if record.evaluation is not None and record.state == State.COMPLETE
-        ]
+        self._members: Members = complete(store)
         self._evaluated = sum(counts(record.evaluation) for record in self._records if record.state != "duplicate")
         self._earlier_s = float(store.get("elapsed_s", 0.0))
         self._start = time.monotonic()
@@ -100,9 +95,8 @@ class Driver:
         for record in self._records:
             if record.state != "duplicate" and record.evaluation is not None:
                 self._threshold.note(record.evaluation.values)
-        if foresight is not None:
-            foresight.learn(record.evaluation for record in self._records if record.evaluation is not None)
-            foresight.learn(evaluation for _, evaluation in self._members)
+        self._learn(record.evaluation for record in self._records if record.evaluation is not None)
+        self._learn(evaluation for _, evaluation in self._members)
         self._take_up()
 
     @property
@@ -151,6 +145,12 @@ class Driver:
             if self._find(Architecture.from_dict(climber["architecture"])) is None
         ]
         self._ladder.restore({**kept, "climbers": under_way}, self._ask_again)
+        self._learn(climber.evaluation for climber in self._ladder.climbers if climber.evaluation is not None)
+
+    def _learn(self, evaluations: Iterable[Evaluation]) -> None:
+        """Feed what was measured back to the models; one reading of an architecture replaces an earlier one."""
+        if self._outlook is not None:
+            self._outlook.learn(evaluations)
 
     def _ask_again(self, answers: Mapping[str, Choice]) -> tuple[Architecture, Trial]:
         trial = self._ask_tell.ask(answers)
@@ -169,8 +169,9 @@ class Driver:
         least = self._threshold.least() if climber.rung == 0 else {}
         if least:
             payload["least"] = least
-        if self._foresight is not None:
-            payload["guess"] = self._foresight.guess(climber.architecture, self._members).to_dict()
+        if self._outlook is not None:
+            guesses = self._outlook.guesses(climber.architecture, self._members)
+            payload["guesses"] = {device: guess.to_dict() for device, guess in guesses.items()}
         climber.started = time.monotonic()
         self._running[self._executor.submit(payload)] = climber
 
@@ -302,6 +303,7 @@ class Driver:
             )
         if climber.rung == 0:
             self._threshold.note(evaluation.values)
+        self._learn([evaluation])
         if evaluation.state is not State.COMPLETE:
             self._ladder.leave(climber)
         elif not self._ladder.landed(climber, evaluation):
@@ -312,8 +314,6 @@ class Driver:
 
     def _record(self, climber: Climber, evaluation: Evaluation) -> None:
         self._evaluated += counts(evaluation)
-        if self._foresight is not None:
-            self._foresight.learn([evaluation])
         state, constraints, reason = evaluation.state, evaluation.constraints, evaluation.reason
         number = self._acknowledge(climber.trial, state, evaluation, constraints, reason)
         if state is State.COMPLETE:

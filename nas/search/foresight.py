@@ -5,8 +5,8 @@ Nothing of it is kept but what stands in the store: a search that goes on fits t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from nas.architecture import Architecture
 from nas.cost_protocols import LatencyModel
@@ -16,6 +16,7 @@ from nas.graph import Graph
 from nas.measurement import Estimate, Measurement, number_from_dict
 from nas.screen import Screen
 from nas.search.front import Members, front_of
+from nas.targets import seen_on
 
 
 class Foresight:
@@ -79,6 +80,40 @@ class Foresight:
         if architecture.id not in self._graphs:
             self._graphs[architecture.id] = self._screen.space.lower(architecture)
         return self._graphs[architecture.id]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is foreseen on each device of a search whose latencies are predicted first; each has a model of its own.
+
+    Args:
+        foresights: by device, under an empty name that of the first or only one.
+        first: name of the first device, empty in a search for one.
+    """
+
+    foresights: Mapping[str, Foresight]
+    first: str = ""
+
+    def learn(self, evaluations: Iterable[Evaluation]) -> None:
+        """Take note of what was measured on each device."""
+        found = list(evaluations)
+        for device, foresight in self.foresights.items():
+            foresight.learn(self._seen(evaluation, device) for evaluation in found)
+
+    def guesses(self, architecture: Architecture, members: Members) -> dict[str, Guess]:
+        """Return per device a candidate's estimate and the device's own front, against which it is to be held.
+
+        Args:
+            architecture: about to be evaluated.
+            members: complete candidates, as the search names their values.
+        """
+        return {
+            device: foresight.guess(architecture, [(number, self._seen(one, device)) for number, one in members])
+            for device, foresight in self.foresights.items()
+        }
+
+    def _seen(self, evaluation: Evaluation, device: str) -> Evaluation:
+        return seen_on(evaluation, self.first, device) if device else evaluation
 
 
 def latency_of(evaluation: Evaluation) -> Measurement | Estimate | None:

@@ -20,7 +20,7 @@ from nas.pareto import hypervolume, non_dominated
 from nas.protocols import OperatorTime, SearchSnapshot, ShippedModel
 from nas.screen import Screen
 from nas.store import StudyStore
-from nas.targets import on_device
+from nas.targets import on_device, split
 
 Members = list[tuple[int, Evaluation]]
 
@@ -98,16 +98,23 @@ def complete(store: StudyStore) -> Members:
 
     Where a search did not measure all of them, the others have the estimate that its model made last.
     """
-    settled = {**store.get("estimates", {}), **store.get("settled", {})}
-    others = {name: store.get(on_device("settled", name), {}) for name in list(store.get(DEVICES, {}))[1:]}
+    facts = {
+        name: {**store.get(on_device("estimates", name), {}), **store.get(on_device("settled", name), {})}
+        for name in ("", *_further(store))
+    }
     members = []
     for record in store.trials():
         if record.evaluation is not None and record.state == State.COMPLETE:
-            evaluation = with_settled(record.evaluation, settled.get(str(record.number)))
-            for name, readings in others.items():
-                evaluation = with_settled(evaluation, readings.get(str(record.number)), name)
+            evaluation = record.evaluation
+            for name, latencies in facts.items():
+                evaluation = with_settled(evaluation, latencies.get(str(record.number)), name)
             members.append((record.number, evaluation))
     return members
+
+
+def _further(store: StudyStore) -> list[str]:
+    """Return the names of a study's devices without the first one's; empty of a study of one."""
+    return list(store.get(DEVICES, {}))[1:]
 
 
 def settled_metric(names: Container[str]) -> str:
@@ -125,8 +132,7 @@ def with_settled(evaluation: Evaluation, latency: Mapping[str, Any] | None, devi
     """
     if latency is None:
         return evaluation
-    number, metric = number_from_dict(latency), settled_metric(evaluation.values)
-    metric = on_device(metric, device) if device else metric
+    number, metric = number_from_dict(latency), on_device(settled_metric(evaluation.values), device)
     values = {**evaluation.values, f"search_{metric}": evaluation.values[metric], metric: number.value}
     provenance = {**evaluation.provenance, f"search_{metric}": evaluation.provenance[metric], metric: latency}
     return replace(evaluation, values=values, provenance=provenance)
@@ -136,10 +142,13 @@ def eligible(store: StudyStore, objectives: Sequence[Objective]) -> Members:
     """Return the complete candidates that can be on the front and ship.
 
     Left out is what :meth:`nas.search.shipping.Shipper.prune` deleted, since drift of the machine would otherwise bring
-    back members without files, what a re-measured latency has put beyond a bound, and what could not be timed. An
-    estimate counts as feasible when its interval reaches within the bound: only a measurement can tell.
+    back members without files, what a re-measured latency has put beyond a bound, and what could not be timed, be it on
+    one of several devices. An estimate counts as feasible when its interval reaches within the bound: only a
+    measurement can tell.
     """
-    pruned = {*store.get("pruned", []), *map(int, store.get("untimeable", {}))}
+    pruned = set(store.get("pruned", []))
+    for name in ("", *_further(store)):
+        pruned |= set(map(int, store.get(on_device("untimeable", name), {})))
     return [
         (number, evaluation)
         for number, evaluation in complete(store)
@@ -149,7 +158,7 @@ def eligible(store: StudyStore, objectives: Sequence[Objective]) -> Members:
 
 
 def _at_best(evaluation: Evaluation, metric: str) -> float:
-    if metric == LATENCY and evaluation.provenance.get(metric, {}).get("provenance") == "predicted":
+    if split(metric)[0] == LATENCY and evaluation.provenance.get(metric, {}).get("provenance") == "predicted":
         return interval(number_from_dict(evaluation.provenance[metric]))[0]
     return evaluation.values[metric]
 
@@ -161,7 +170,7 @@ def leading(store: StudyStore, objectives: Sequence[Objective]) -> Members:
     whatever leads on one of several devices keeps its files.
     """
     axes = study_objectives(store)
-    return front_of(front_of(eligible(store, axes), axes), objectives)
+    return front_within(eligible(store, axes), objectives, axes)
 
 
 def losses(members: Members, objectives: Sequence[Objective]) -> list[list[float]]:
@@ -182,6 +191,11 @@ def front_of(members: Members, objectives: Sequence[Objective]) -> Members:
             seen.add(tuple(row))
             kept.append(member)
     return sorted(kept, key=lambda member: [objective.loss(member[1].values) for objective in objectives])
+
+
+def front_within(members: Members, objectives: Sequence[Objective], further: Sequence[Objective]) -> Members:
+    """Return the front over some axes, out of the members of the front over these and further ones."""
+    return front_of(front_of(members, (*objectives, *further)) if further else members, objectives)
 
 
 def hypervolume_of(members: Members, objectives: Sequence[Objective]) -> float:

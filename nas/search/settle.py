@@ -16,7 +16,7 @@ from nas.evaluation import Evaluation
 from nas.measurement import Estimate, Measurement
 from nas.objective import Objective
 from nas.search.foresight import Foresight, latency_of
-from nas.search.front import Members, eligible, front_of, settled_metric
+from nas.search.front import Members, eligible, front_of, front_within, settled_metric
 from nas.search.readings import estimated, keep_readings, leave_out_untimeable, renew_estimates
 from nas.store import StudyStore
 
@@ -42,6 +42,7 @@ def settle_front(
     objectives: Sequence[Objective],
     foresight: Foresight | None = None,
     attempts: int = 3,
+    further: Sequence[Objective] = (),
 ) -> list[str]:
     """Re-measure the latency of the front's members and keep the new readings in the store.
 
@@ -60,6 +61,7 @@ def settle_front(
             nothing to settle, and only what nobody measured on the front is timed.
         foresight: predicts what nobody measured; fed with all readings before each attempt.
         attempts: measuring rounds before what is left is called within noise.
+        further: axes of the study besides; their bounds hold, and the front is taken out of the one over all axes.
 
     Returns:
         One sentence per pair whose order is within noise; empty when all is settled.
@@ -74,7 +76,7 @@ def settle_front(
     faults: list[str] = []
     readings: dict[str, list[Measurement]] = {}
     for attempt in itertools.count():
-        timed = _whom_to_time(store, folder, objectives, foresight, attempt >= attempts or not is_axis)
+        timed = _whom_to_time(store, folder, objectives, foresight, attempt >= attempts or not is_axis, further)
         if not timed:
             break
         try:
@@ -88,11 +90,11 @@ def settle_front(
         if not is_axis:
             continue
         kept, settled = _pooled_readings(readings), store.get("settled", {})
-        members = eligible(store, objectives)
+        members = eligible(store, (*objectives, *further))
         known = [member for member in members if str(member[0]) in kept or str(member[0]) in settled]
         leading = front_of(known, objectives)
         notes = within_noise(leading, known, objectives)
-        unmeasured = [number for number, _ in front_of(members, objectives) if str(number) not in kept]
+        unmeasured = [number for number, _ in front_within(members, objectives, further) if str(number) not in kept]
         unmeasured += [number for number, _ in estimated(near_front(members, objectives, least_gain))]
         once = [number for number, _ in leading if len(readings.get(str(number), [])) < _FEWEST_PROCESSES]
         disturbed = sum(kept[str(number)].disturbed for number, _ in timed)
@@ -101,7 +103,7 @@ def settle_front(
         rounds *= 2 if attempt < attempts else 1
     if disturbed:
         notes.append(f"the machine was busy while the front was timed again: {disturbed} readings are marked disturbed")
-    front = front_of(eligible(store, objectives), objectives)
+    front = front_within(eligible(store, (*objectives, *further)), objectives, further)
     timed_again = {int(number) for number in store.get("settled", {})}
     missing = sorted({number for number, _ in front} - timed_again) if is_axis else []
     notes += [f"trial {number} on the front was not timed again; its latency is the search's" for number in missing]
@@ -110,7 +112,12 @@ def settle_front(
 
 
 def _whom_to_time(
-    store: StudyStore, folder: Path, objectives: Sequence[Objective], foresight: Foresight | None, late: bool
+    store: StudyStore,
+    folder: Path,
+    objectives: Sequence[Objective],
+    foresight: Foresight | None,
+    late: bool,
+    further: Sequence[Objective],
 ) -> Members:
     """Return the front and what is near it, late only what nobody has measured on the front; what has no file is left.
 
@@ -118,9 +125,14 @@ def _whom_to_time(
     """
     if foresight is not None:
         renew_estimates(store, foresight)
-    members = eligible(store, objectives)
+    members = eligible(store, (*objectives, *further))
     least_gain = foresight.least_gain if foresight is not None else 0.0
-    chosen = estimated(front_of(members, objectives)) if late else near_front(members, objectives, least_gain)
+    front = front_within(members, objectives, further)
+    chosen = estimated(front)
+    if not late:
+        near = near_front(members, objectives, least_gain)
+        seen = {number for number, _ in near}
+        chosen = [*near, *(member for member in front if member[0] not in seen)]
     return [member for member in chosen if (folder / member[1].folder / "model.onnx").is_file()]
 
 
@@ -139,6 +151,22 @@ def _time(
         readings.setdefault(str(number), []).append(measurement)
     kept = {number: measurement.to_dict() for number, measurement in _pooled_readings(readings).items()}
     keep_readings(store, "settle", len(taken), kept)
+
+
+def time_besides(store: StudyStore, folder: Path, comparer: Comparer, members: Members, rounds: int = 10) -> None:
+    """Time members besides the front, in as many processes as one of the front at least; what has no file is left.
+
+    Args:
+        store: of the study.
+        folder: of the study.
+        comparer: times the quantized models.
+        members: to time.
+        rounds: blocks of each model.
+    """
+    timed = [member for member in members if (folder / member[1].folder / "model.onnx").is_file()]
+    readings: dict[str, list[Measurement]] = {}
+    for _ in range(_FEWEST_PROCESSES if timed else 0):
+        _time(store, folder, comparer, timed, rounds, readings)
 
 
 def _pooled_readings(readings: Mapping[str, Sequence[Measurement]]) -> dict[str, Measurement]:

@@ -49,6 +49,9 @@ class DeviceStore(StudyStore):
         if name == DEVICES:
             return {self._device: self._devices[self._device], **self._devices}
         found = self._store.get(self._name(name), default)
+        if name == "config" and found:
+            cost = (found.get("costs") or {}).get(self._device, found.get("cost"))
+            return {**found, "device": (found.get("devices") or {}).get(self._device), "cost": cost}
         if name == "objectives" and found:
             return [{**axis, "metric": self._seen(axis["metric"])} for axis in found]
         if name == "baselines" and found:
@@ -93,6 +96,22 @@ def exchanges_of(
         if trial is not None
     }
     return tuple(exchanges({name: front for name, (front, _) in fronts.items()}, winners))
+
+
+def winners_of(stores: Mapping[str, StudyStore], rule: str) -> dict[str, int]:
+    """Return device to the number of the trial that a rule picks of its front; a device without a winner is left out.
+
+    Args:
+        stores: as :func:`device_stores` returns them.
+        rule: see :mod:`nas.search.rules`.
+    """
+    found = {}
+    for name, view in stores.items():
+        axes = own_axes(study_objectives(view))
+        _, winner = _with_winner(leading(view, axes), rule, axes)
+        if winner is not None:
+            found[name] = winner
+    return found
 
 
 def full_snapshot(store: StudyStore, folder: Path) -> SearchSnapshot:

@@ -15,6 +15,7 @@ from nas.evaluation import Baseline, Evaluation, State
 from nas.objective import Objective
 from nas.plots.points import fully_evaluated, precision_summary
 from nas.protocols import SearchSnapshot
+from nas.targets import on_device
 
 STUDY_ID, KIND, EVALUATION, WRITTEN = "hwnas.study_id", "hwnas.kind", "hwnas.evaluation", "hwnas.written"
 NOTE = "mlflow.note.content"
@@ -238,10 +239,16 @@ def _foresight_points(snapshot: SearchSnapshot) -> Iterable[tuple[str, float, in
     """Yield name, value, step and time of what a search that predicts latencies has learned, candidate by candidate.
 
     ``latency_kendall_tau`` is that of all predictions so far which were measured afterwards,
-    ``latency_measurements`` counts measured candidates, ``latency_measurements_saved`` complete ones without.
+    ``latency_measurements`` counts measured candidates, ``latency_measurements_saved`` complete ones without. Of
+    several devices the first one's keep their names, the others' carry the device.
     """
-    if not is_predicting(snapshot.config):
-        return
+    for place, (name, own) in enumerate((snapshot.devices or {"": snapshot}).items()):
+        if is_predicting(own.config):
+            for metric, value, step, time_ms in _foresight_points_on(own):
+                yield on_device(metric, name if place else ""), value, step, time_ms
+
+
+def _foresight_points_on(snapshot: SearchSnapshot) -> Iterable[tuple[str, float, int, int]]:
     measured = saved = 0
     found = agreement(snapshot.evaluations)
     place = {pair.trial: index for index, pair in enumerate(found.pairs) if not pair.after_search}

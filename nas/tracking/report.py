@@ -24,7 +24,8 @@ def write_files(snapshot: SearchSnapshot, folder: Path) -> None:
         folder: exists; gets ``pareto.html``, ``pareto.png``, ``front.json``, ``trials.parquet``, ``config.json``,
             where latencies are predicted ``predictions.html`` and ``predictions.png``, and, once a model ships,
             ``operators.png``, ``operators.html`` and ``shipped/model_card.json``; of several devices
-            ``pareto_<device>.html`` and ``.png``, ``front_<device>.json``, and ``exchanges.json``.
+            ``pareto_<device>.html`` and ``.png``, ``front_<device>.json``, ``exchanges.json``, and, in place of one
+            picture of predictions, ``predictions_<device>.html`` and ``.png``.
     """
     (folder / "front.json").write_text(json.dumps(front_document(snapshot), indent=2) + "\n", "utf-8")
     (folder / "config.json").write_text(json.dumps(snapshot.config, indent=2, default=str) + "\n", "utf-8")
@@ -38,10 +39,10 @@ def write_files(snapshot: SearchSnapshot, folder: Path) -> None:
     if snapshot.exchanges:
         rows = [exchange.to_dict() for exchange in snapshot.exchanges]
         (folder / "exchanges.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
-    if is_predicting(snapshot.config):
-        found = agreement(snapshot.evaluations)
+    for name, own in _predicting(snapshot).items():
+        title = f"{snapshot.study} on {name}" if name else snapshot.study
         for ending in ("png", "html"):
-            prediction_chart(found, folder / f"predictions.{ending}", snapshot.study)
+            prediction_chart(agreement(own.evaluations), folder / f"{_chart_of(name)}.{ending}", title)
     if snapshot.shipped is None:
         return
     if snapshot.shipped.operators:
@@ -52,6 +53,16 @@ def write_files(snapshot: SearchSnapshot, folder: Path) -> None:
     if card.is_file():
         (folder / "shipped").mkdir()
         (folder / "shipped" / card.name).write_bytes(card.read_bytes())
+
+
+def _predicting(snapshot: SearchSnapshot) -> dict[str, SearchSnapshot]:
+    """Return what each device on which latencies are predicted sees, under an empty name in a search for one."""
+    seen = snapshot.devices or {"": snapshot}
+    return {name: own for name, own in seen.items() if is_predicting(own.config)}
+
+
+def _chart_of(device: str) -> str:
+    return f"predictions_{device}" if device else "predictions"
 
 
 def front_document(snapshot: SearchSnapshot) -> dict[str, Any]:
@@ -146,9 +157,10 @@ def description(snapshot: SearchSnapshot, run_id: str) -> str:
         shipped = snapshot.shipped
         lines += ["", f"**Ships: trial {shipped.trial}** by the rule *{_cell(shipped.rule)}*: {_cell(shipped.reason)}"]
     picture = f"![Pareto front](get-artifact?path=pareto.png&run_uuid={run_id})"
-    if is_predicting(snapshot.config):
-        shown = f"get-artifact?path=predictions.png&run_uuid={run_id}"
-        picture += f"\n\n{agreement(snapshot.evaluations).sentence}.\n\n![Measured against predicted]({shown})"
+    for name, own in _predicting(snapshot).items():
+        shown = f"get-artifact?path={_chart_of(name)}.png&run_uuid={run_id}"
+        on = f"On {name}: " if name else ""
+        picture += f"\n\n{on}{agreement(own.evaluations).sentence}.\n\n![Measured against predicted]({shown})"
     foot = f"\n\nInteractive: artifact `pareto.html`. All trials: artifact `trials.parquet`.\n\n{picture}"
     if snapshot.devices:
         return _of_devices("\n".join(lines), snapshot, foot)

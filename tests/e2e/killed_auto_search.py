@@ -27,7 +27,7 @@ from nas.measurement import Measurement
 from nas.objective import Objective
 from nas.screen import Screen
 from nas.search.driver import Driver
-from nas.search.foresight import Foresight
+from nas.search.foresight import Foresight, Outlook
 from nas.search.front import complete
 from nas.search.readings import agreement_of, measurements
 from nas.search.samplers import make_sampler
@@ -112,7 +112,7 @@ class Clock:
 
 def make_job(folder, clock):
     def job(payload):
-        architecture, guess = Architecture.from_dict(payload["architecture"]), Guess.from_dict(payload["guess"])
+        architecture, guess = Architecture.from_dict(payload["architecture"]), Guess.from_dict(payload["guesses"][""])
         made = synthetic_evaluation(clock.screen, architecture)
         latency = guess.estimate
         if why_measure(guess, made.values, AXES):
@@ -138,7 +138,7 @@ def search(folder, left):
     store.put("config", {"cost": {"mode": "auto"}})
     driver = Driver(
         "study", screen(), AXES, lambda seed: make_sampler("random", seed), synthetic_key, store,
-        InProcessExecutor(make_job(folder, clock)), SearchLimits(BUDGET), foresight=model,
+        InProcessExecutor(make_job(folder, clock)), SearchLimits(BUDGET), outlook=Outlook({"": model}),
     )  # fmt: skip
     driver.run()
     clock.known = {evaluation.architecture.id: evaluation.architecture for _, evaluation in complete(store)}

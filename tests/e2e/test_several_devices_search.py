@@ -36,10 +36,10 @@ def run(folder, verb, *words):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def search(folder, budget):
+def search(folder, budget, study="many", *further):
     files = [f"devices.{name}.recording={folder / name}.json" for name in ("one", "two")]
-    words = ("experiment=digits_toy", *DEVICES, *files, "tracking=none", "study=many", "rule=fastest_within_20")
-    return run(folder, "search", *words, *QUICK, f"budget={budget}")
+    words = ("experiment=digits_toy", *DEVICES, *files, "tracking=none", "rule=fastest_within_20")
+    return run(folder, "search", *words, *QUICK, *further, f"study={study}", f"budget={budget}")
 
 
 def test_candidates_are_trained_once_and_have_a_cost_on_each_device(tmp_path):
@@ -81,3 +81,30 @@ def test_candidates_are_trained_once_and_have_a_cost_on_each_device(tmp_path):
     facts = run(tmp_path, "export", "many", "target=far", "to=elsewhere")
     assert facts["devices"]["far"]["export"] == "elsewhere"
     assert (tmp_path / "elsewhere" / "model.onnx").is_file()
+
+
+def test_with_auto_each_device_is_measured_where_its_own_front_is_in_doubt(tmp_path):
+    record(tmp_path / "one.json", 31)
+    record(tmp_path / "two.json", 53)
+    report = search(tmp_path, 9, "doubt", "cost=auto", "cost.learner.fewest=4", "executor=in_process")
+    assert report["trials"]["complete"] == 9
+    assert report["prediction"] is None
+    store = StudyStore(tmp_path / "runs" / "doubt" / "store.sqlite")
+    kept = [record.evaluation for record in store.trials() if record.state == "complete"]
+    store.close()
+    for name, metric in (("one", "latency_ms"), ("two", "latency_ms@two")):
+        own = report["devices"][name]
+        searched = [one.provenance[metric]["provenance"] for one in kept]
+        assert searched.count("measured") == own["prediction"]["measured"] == own["measurements"]["search"] >= 4
+        found = own["prediction"]
+        assert found["measured"] + found["measured_after_search"] + found["saved"] == 9
+        assert {member["provenance"]["latency_ms"] for member in own["front"]} == {"measured"}
+        # What the recording says of a measured one, and what the model of that device said of the others.
+        recorded = json.loads((tmp_path / f"{name}.json").read_text())["models"]
+        for one, origin in zip(kept, searched, strict=True):
+            if origin == "measured":
+                assert one.values[metric] == recorded[one.architecture.id]["latency_ms"]["median"]
+            else:
+                assert one.provenance[metric]["model"].startswith("online")
+    assert report["devices"]["far"]["prediction"] is None
+    assert not any(row["estimated"] for row in report["exchanges"] if row["on"] != "far")

@@ -215,18 +215,18 @@ def test_what_scores_among_the_worst_is_not_trained(make):
 
 def guess(mean, std, *rivals, kind="predicted"):
     rivals = [Rival(i, {"accuracy": score, "latency_ms": ms}, ms) for i, (score, ms) in enumerate(rivals)]
-    return Guess(Estimate(mean, std, "ms", "online", "fake", kind), tuple(rivals))
+    return {"": Guess(Estimate(mean, std, "ms", "online", "fake", kind), tuple(rivals))}
 
 
 def test_a_latency_that_cannot_matter_stays_an_estimate_and_one_that_can_is_measured(make):
     meter = FakeMeter(7.0)
     evaluator = make(meter)
     one = architecture(evaluator)
-    unread = evaluator.evaluate(one, guess=guess(5.0, 0.1, (1.0, 3.0)))
+    unread = evaluator.evaluate(one, guesses=guess(5.0, 0.1, (1.0, 3.0)))
     assert unread.values["latency_ms"] == unread.values["predicted_latency_ms"] == 5.0
     assert unread.provenance["latency_ms"]["provenance"] == "predicted"
     assert meter.sizes == []
-    read = evaluator.evaluate(one, guess=guess(5.0, 0.1, (1.0, 5.05)))
+    read = evaluator.evaluate(one, guesses=guess(5.0, 0.1, (1.0, 5.05)))
     assert (read.values["latency_ms"], read.values["predicted_latency_ms"]) == (7.0, 5.0)
     assert read.provenance["latency_ms"]["provenance"] == "measured"
     assert read.values["memory_kib"] == 50.0
@@ -236,17 +236,17 @@ def test_a_bound_is_held_by_the_interval_and_by_one_measurement_where_it_leaves_
     bounded = (AXES[0], replace(AXES[1], bound=6.0))
     evaluator = make(FakeMeter(), bounded)
     one = architecture(evaluator)
-    assert evaluator.evaluate(one, guess=guess(3.0, 0.1)).state is State.COMPLETE
-    beyond = evaluator.evaluate(one, guess=guess(9.0, 0.1))
+    assert evaluator.evaluate(one, guesses=guess(3.0, 0.1)).state is State.COMPLETE
+    beyond = evaluator.evaluate(one, guesses=guess(9.0, 0.1))
     assert beyond.state is State.INFEASIBLE
     assert "as predicted, with its whole interval, latency_ms 9 is above the limit of 6" in beyond.reason
     assert beyond.provenance["latency_ms"]["provenance"] == "predicted"
     assert "train" not in beyond.seconds
     assert beyond.seconds
     meter = FakeMeter(5.5)
-    doubtful = make(meter, bounded).evaluate(one, guess=guess(6.1, 0.5))
+    doubtful = make(meter, bounded).evaluate(one, guesses=guess(6.1, 0.5))
     assert (doubtful.state, doubtful.values["latency_ms"], meter.latencies_ms) == (State.COMPLETE, 5.5, [])
-    slow = make(FakeMeter(8.0), bounded).evaluate(one, guess=guess(6.1, 0.5))
+    slow = make(FakeMeter(8.0), bounded).evaluate(one, guesses=guess(6.1, 0.5))
     assert (slow.state, slow.values["latency_ms"]) == (State.INFEASIBLE, 8.0)
     assert slow.provenance["latency_ms"]["provenance"] == "measured"
     assert "train" not in slow.seconds
@@ -256,7 +256,8 @@ def test_below_the_top_the_estimate_does_and_the_job_understands_a_guess(make):
     meter = FakeMeter(7.0)
     evaluator = replace(make(meter, accuracy=ShortTraining(epochs=2, warmup_epochs=0.0)), rungs=(1,))
     one = architecture(evaluator)
-    payload = {"architecture": one.to_dict(), "guess": guess(5.0, 1.0, kind="modelled").to_dict()}
+    guesses = {name: known.to_dict() for name, known in guess(5.0, 1.0, kind="modelled").items()}
+    payload = {"architecture": one.to_dict(), "guesses": guesses}
     first = evaluation_job(evaluator)({**payload, "rung": 0})
     assert first["provenance"]["latency_ms"]["provenance"] == "modelled"
     top = evaluation_job(evaluator)({**payload, "rung": 1, "known": first})

@@ -16,7 +16,7 @@ from nas.measurement import Estimate, Measurement, number_from_dict
 from nas.objective import Objective
 from nas.screen import Screen
 from nas.search.driver import Driver
-from nas.search.foresight import Foresight, latency_of
+from nas.search.foresight import Foresight, Outlook, latency_of
 from nas.search.front import complete, front_of
 from nas.search.readings import agreement_of, measurements, renew_estimates
 from nas.search.samplers import make_sampler
@@ -48,7 +48,7 @@ class Candidates:
         if len(self.guesses) == self.dies_at:
             raise KeyboardInterrupt
         architecture = Architecture.from_dict(payload["architecture"])
-        guess = Guess.from_dict(payload["guess"])
+        guess = Guess.from_dict(payload["guesses"][""])
         self.guesses.append(guess)
         made = synthetic_evaluation(self.screen, architecture)
         ms = true_ms(self.screen.space.lower(architecture))
@@ -67,7 +67,7 @@ def search(path, budget=24, dies_at=None):
     foresight = Foresight(OnlineLatency(MacsLatency()), screen, 0.001)
     driver = Driver(
         "study", screen, AXES, lambda seed: make_sampler("random", seed), synthetic_key, store, InProcessExecutor(job),
-        SearchLimits(budget), foresight=foresight,
+        SearchLimits(budget), outlook=Outlook({"": foresight}),
     )  # fmt: skip
     return driver, store, job, foresight
 
@@ -162,7 +162,7 @@ def test_infeasible_candidates_that_were_measured_teach_too():
     rng = np.random.default_rng(0)
     drawn = [screen.space.sample(rng) for _ in range(5)]
     guess = Guess(Estimate(1.0, math.inf, "ms", "m", "d", "modelled")).to_dict()
-    made = [Evaluation.from_dict(job({"architecture": one.to_dict(), "guess": guess})) for one in drawn]
+    made = [Evaluation.from_dict(job({"architecture": one.to_dict(), "guesses": {"": guess}})) for one in drawn]
     foresight.learn(replace(one, state=State.INFEASIBLE) for one in made[:4])
     assert foresight.predict(drawn[4]).kind == "predicted"
 

@@ -201,17 +201,19 @@ class Meter:
 def test_costs_and_failures_carry_the_device(tmp_path):
     architecture = next(iter(screen().space.enumerate()))
     graph = screen().space.lower(architecture)
-    predicted = Target("board", screen("board"), None, None).costs(tmp_path, architecture, graph)
+    predicted = Target("board", screen("board"), None, None).timings(tmp_path, architecture, graph)
     assert list(predicted) == ["latency_ms@board"]
     assert predicted["latency_ms@board"].device == "board"
     reading = object()
     measured = Target("board", screen("board"), Meter({"latency_ms": reading}), None)
-    assert measured.costs(tmp_path, architecture, graph) == {"latency_ms@board": reading}
+    assert measured.timings(tmp_path, architecture, graph) == {"latency_ms@board": reading}
     with pytest.raises(CandidateError, match="on device 'board': it hung") as caught:
         Target("board", screen(), Meter(CandidateError("timeout", "it hung")), None).measured(tmp_path)
     assert caught.value.kind == "timeout"
-    with pytest.raises(MeasurementError, match="device 'board': the link was cut"):
+    with pytest.raises(MeasurementError, match=r"device 'board': the link was cut"):
         Target("board", screen(), Meter(MeasurementError("the link was cut")), None).measured(tmp_path)
+    with pytest.raises(MeasurementError, match=r"^the link was cut"):
+        Target("", screen(), Meter(MeasurementError("the link was cut")), None).measured(tmp_path)
 
 
 def test_the_screen_holds_a_bound_on_every_device():
@@ -265,5 +267,6 @@ def test_a_metric_that_one_device_cannot_give_is_refused_by_its_name(tmp_path):
     words = ("devices=[local,rpi4]", "devices.local.peaks=null", "objective=accuracy_latency_memory")
     with pytest.raises(ConfigError, match="device 'rpi4': nothing gives objective memory_kib"):
         check_sources(Parts(compose(*words), tmp_path))
-    with pytest.raises(ConfigError, match="cost=auto learns the latencies of one device"):
-        check_sources(Parts(compose("devices=[local,rpi4]", "devices.local.peaks=null", "cost=auto"), tmp_path))
+    two = ("devices={a: local, b: local}", "devices.a.peaks=null", "devices.b.peaks=null", words[-1])
+    with pytest.raises(ConfigError, match="device 'b': cost=auto predicts latency_ms alone, but memory_kib"):
+        check_sources(Parts(compose(*two, "costs={b: auto}"), tmp_path))
