@@ -19,7 +19,7 @@ LOCKED := pyproject.toml constraints.txt
 KERNELS := $(shell find kernels -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt -o -name sources.txt)
 say = @echo "hwnas: $(1)" >&2
 
-.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-test-runner-x86_64 kernels-test-runner-aarch64 kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
+.PHONY: help search test lint lock wheel clean kernels-test-x86_64 kernels-test-aarch64 kernels-test-sanitized kernels-test-threads kernels-test-runner-x86_64 kernels-test-runner-aarch64 kernels-fuzz nasq-run nasq-run-x86_64 nasq-run-aarch64 bench-kernels bench-products
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -54,6 +54,8 @@ kernels-test-aarch64:
 SANITIZED := -O1 -g1 -fno-exceptions -fsanitize=address,undefined -fno-sanitize-recover
 kernels-test-sanitized:
 	@OBJECTS=build/sanitized.objects kernels/tools/build.sh build/$@ "$(CXX)" "$(SANITIZED)" $(KERNEL_TESTS)
+kernels-test-threads:
+	@kernels/tools/build.sh build/$@ "$(CXX)" "-O1 -g1 -fsanitize=thread" $(KERNEL_TESTS)
 
 # One static file that loads and times a planned model, for machines without Python. It brings its own start, so the C
 # library's half megabyte stays out; what a distribution's compiler adds on its own (checks of the stack, of buffers) would

@@ -69,34 +69,55 @@ class KernelTime:
     latency_ms: float
 
 
+@dataclass(frozen=True)
+class BlockTime:
+    """A block whose steps a profile timed: whichever ops of it a runtime fused, the sum is the block's.
+
+    Args:
+        graph: in which it ran.
+        block: its name; empty for what a call takes beside all blocks.
+        latency_ms: median.
+    """
+
+    graph: Graph
+    block: str
+    latency_ms: float
+
+
+Profile = KernelTime | BlockTime
+
+
 class Additive:
     """Latency as a non-negative sum over kernels; satisfies LatencyModel.
 
     Args:
         fusions: beliefs of what is fused that take part.
+        alone: learns from profiles alone; times of whole networks then only choose between beliefs and say how far
+            predictions are off.
     """
 
     name = "additive"
 
-    def __init__(self, fusions: Sequence[str] = tuple(FUSIONS)) -> None:
+    def __init__(self, fusions: Sequence[str] = tuple(FUSIONS), alone: bool = False) -> None:
         for fusion in fusions:
             if fusion not in FUSIONS:
                 raise ConfigError(f"fusion '{fusion}' is unknown; have {', '.join(FUSIONS)}")
         self._fusions = tuple(fusions)
+        self._alone = alone
         self._columns: tuple[Column, ...] = ()
 
-    def fit(
-        self, measurements: Sequence[tuple[Graph, Device, Measurement]], profiles: Sequence[KernelTime] = ()
-    ) -> None:
+    def fit(self, measurements: Sequence[tuple[Graph, Device, Measurement]], profiles: Sequence[Profile] = ()) -> None:
         """Learn the coefficients, what is fused, and how far predictions of left-out networks are off.
 
         Args:
             measurements: whole networks, positive times.
-            profiles: single kernels, which count beside them.
+            profiles: single kernels or blocks, which count beside them.
 
         Raises:
-            MeasurementError: fewer than 8 networks, or a time that is not positive.
+            MeasurementError: fewer than 8 networks, a time that is not positive, or profiles alone and none given.
         """
+        if self._alone and not profiles:
+            raise MeasurementError(f"{self.name}.fit: no profiles to learn from alone; give some, or alone=False")
         target = times_of(measurements, self.name)
         graphs = [graph for graph, _, _ in measurements]
         tried = {fusion: self._solve(graphs, target, profiles, fusion) for fusion in self._fusions}
@@ -158,21 +179,32 @@ class Additive:
         """Mean of each column over the networks learned from, 1 where it was nothing."""
         return self._typical
 
-    def _solve(self, graphs: Sequence[Graph], target: Array, profiles: Sequence[KernelTime], fusion: str) -> _Solution:
+    def _solve(self, graphs: Sequence[Graph], target: Array, profiles: Sequence[Profile], fusion: str) -> _Solution:
         made = [kernels(graph, fusion) for graph in graphs]
-        single = [pair for timed in profiles if (pair := _kernel_with(timed, fusion)) is not None]
         columns = tuple(sorted({CONSTANT, *(column for one in made for kernel in one for column in _pairs(kernel))}))
         rows = rows_of(made, columns)
-        extra = rows_of([(kernel,) for kernel, _ in single], columns, constant=0.0)
-        extra_target = np.array([latency for _, latency in single])
+        seen = [(timed, found) for timed in profiles if (found := _kernels_of(timed, fusion)) is not None]
+        extra = rows_of([found for _, found in seen], columns, constant=0.0)
+        for row, (timed, found) in zip(extra, seen, strict=True):
+            row[columns.index(CONSTANT)] = float(not found and isinstance(timed, BlockTime))
+        extra_target = np.array([timed.latency_ms for timed, _ in seen])
+        owner = {id(graph): index for index, graph in enumerate(graphs)}
+        owners = np.array([owner.get(id(timed.graph), -1) for timed, _ in seen], dtype=np.int64)
+
+        def solved(learn: NDArray[np.int64], penalty: float) -> Array:
+            # The profile of a network that is left out is left out with it.
+            told = (owners < 0) | np.isin(owners, learn)
+            whole = learn[:0] if self._alone else learn
+            usual = float(np.median(target[learn]))
+            return non_negative(rows[whole], target[whole], penalty, extra[told], extra_target[told], usual)
+
         outside = np.empty((len(_PENALTIES), len(target)))
         for learn, leave in folds(np.arange(len(target))):
             for index, penalty in enumerate(_PENALTIES):
-                found = non_negative(rows[learn], target[learn], penalty, extra, extra_target)
-                outside[index, leave] = rows[leave] @ found
+                outside[index, leave] = rows[leave] @ solved(learn, penalty)
         errors = [float(np.mean(np.minimum(np.abs(one / target - 1), 0.5))) for one in outside]
         best = int(np.argmin(errors))
-        coefficients = non_negative(rows, target, _PENALTIES[best], extra, extra_target)
+        coefficients = solved(np.arange(len(target)), _PENALTIES[best])
         return _Solution(errors[best], columns, coefficients, np.maximum(outside[best], 1e-6), _PENALTIES[best])
 
     def to_arrays(self) -> dict[str, Array]:
@@ -236,7 +268,7 @@ def times_of(measurements: Sequence[tuple[Graph, Device, Measurement]], name: st
     return np.array([measured.median for _, _, measured in measurements])
 
 
-def non_negative(rows: Array, target: Array, penalty: float, extra: Array, extra_target: Array) -> Array:
+def non_negative(rows: Array, target: Array, penalty: float, extra: Array, extra_target: Array, usual: float) -> Array:
     """Return the non-negative coefficients of least squared relative error, shrunk a little.
 
     Args:
@@ -245,9 +277,9 @@ def non_negative(rows: Array, target: Array, penalty: float, extra: Array, extra
         penalty: on the columns' shares of the time, which keeps columns that say the same from splitting at random.
         extra: (kernels, columns) of a profile, each of which weighs as its share of a median network.
         extra_target: ms.
+        usual: ms of a median network.
     """
-    floor = _SMALLEST_WEIGHT * float(np.median(target))
-    weights = np.concatenate([1 / np.maximum(target, floor), np.full(len(extra_target), 1 / float(np.median(target)))])
+    weights = np.concatenate([1 / np.maximum(target, _SMALLEST_WEIGHT * usual), np.full(len(extra_target), 1 / usual)])
     stacked = np.vstack([rows, extra]) * weights[:, None]
     wanted = np.concatenate([target, extra_target]) * weights
     scale = np.sqrt((stacked**2).mean(axis=0))
@@ -284,7 +316,12 @@ def _pairs(kernel: Kernel) -> dict[Column, float]:
     return {(kernel.family, name): size for name, size in kernel.features.items()}
 
 
-def _kernel_with(timed: KernelTime, fusion: str) -> tuple[Kernel, float] | None:
-    found = (kernel for kernel in kernels(timed.graph, fusion) if timed.op in kernel.ops)
-    kernel = next(found, None)
-    return None if kernel is None else (kernel, timed.latency_ms)
+def _kernels_of(timed: Profile, fusion: str) -> tuple[Kernel, ...] | None:
+    """Return the kernels that an entry of a profile timed, none of a call as such; None where there is no such part."""
+    made = kernels(timed.graph, fusion)
+    if isinstance(timed, KernelTime):
+        return next(((kernel,) for kernel in made if timed.op in kernel.ops), None)
+    if not timed.block:
+        return ()
+    block_of = {op.name: op.block for op in timed.graph.ops}
+    return tuple(kernel for kernel in made if block_of.get(kernel.ops[0]) == timed.block) or None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.additive import Additive, relative_deviation, rows_of, times_of
+from latency_models.additive import Additive, Profile, relative_deviation, rows_of, times_of
 from latency_models.conformal import widening
 from latency_models.graph import CANDIDATES, Regressor, validation_error
 from latency_models.kernels import kernels
@@ -66,9 +66,14 @@ class GraphLatency:
     def __init__(self, choices: Sequence[str] | None = None) -> None:
         self._choices = tuple(CHOICES if choices is None else choices)
         self._regressor: Regressor | None = None
+        self.profiled = False
 
-    def fit(self, measurements: Sequence[tuple[Graph, Device, Measurement]]) -> None:
+    def fit(self, measurements: Sequence[tuple[Graph, Device, Measurement]], profiles: Sequence[Profile] = ()) -> None:
         """Fit the additive model and all choices, keep what errs least on left-out networks, calibrate its interval.
+
+        Args:
+            measurements: whole networks.
+            profiles: of parts of them; they take part where the additive model errs less with them.
 
         Raises:
             MeasurementError: as :meth:`Additive.fit`.
@@ -77,6 +82,11 @@ class GraphLatency:
         graphs = [graph for graph, _, _ in measurements]
         self.additive = Additive()
         self.additive.fit(measurements)
+        if profiles:
+            told = Additive()
+            told.fit(measurements, profiles)
+            self.additive = min(self.additive, told, key=lambda model: model.errors[model.fusion])
+            self.profiled = self.additive is told
         rows, base, groups = self.additive.rows(graphs), self.additive.outside, np.arange(len(target))
         weights = np.ones(len(target))
         share = relative_deviation(target, base)
@@ -101,7 +111,13 @@ class GraphLatency:
     @property
     def chosen(self) -> dict[str, Any]:
         """What was chosen by which errors on left-out networks, and what is fused."""
-        return {"model": self.kind, "errors": self.errors, "fusion": self.additive.fusion, "widening": self._widening}
+        return {
+            "model": self.kind,
+            "errors": self.errors,
+            "fusion": self.additive.fusion,
+            "profiled": self.profiled,
+            "widening": self._widening,
+        }
 
     def predict(self, graph: Graph, device: Device) -> Estimate:
         """Return milliseconds; the deviation widens with what no measurement has shown."""

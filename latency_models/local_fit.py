@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.additive import FEWEST
+from latency_models.additive import FEWEST, Additive, BlockTime
 from latency_models.fitted import CARD
 from latency_models.graph_latency import GraphLatency
 from latency_models.metrics import scores
@@ -93,9 +93,14 @@ def _fit_one(
     rows, held = _rows(learn, runtime, device), _rows(test, runtime, device)
     begun = time.perf_counter()
     model = GraphLatency()
-    model.fit(rows)
+    profiles = _profiles(learn, runtime)
+    model.fit(rows, profiles)
     fit_s = time.perf_counter() - begun
     baselines: dict[str, _Predicts] = {"additive": model.additive}
+    if profiles:
+        alone = Additive(alone=True)
+        alone.fit(rows, profiles)
+        baselines["additive_profiles"] = alone
     roofline = Roofline()
     if device.peaks is not None:
         roofline.fit(rows)
@@ -118,6 +123,7 @@ def _fit_one(
         },
         "chosen": model.chosen,
         "n_train": len(rows),
+        "n_profiled": len({id(timed.graph) for timed in profiles}),
         "n_test": len(held),
         "fit_s": fit_s,
         "predict_ms": predict_ms,
@@ -127,6 +133,15 @@ def _fit_one(
 
 def _rows(networks: Sequence[TimedNetwork], runtime: str, device: Device) -> Rows:
     return [(network.graph, device, network.times[runtime][0]) for network in networks]
+
+
+def _profiles(networks: Sequence[TimedNetwork], runtime: str) -> list[BlockTime]:
+    """Return what the blocks of the profiled networks took: their shares of the time of the whole network."""
+    return [
+        BlockTime(network.graph, block, share * network.times[runtime][0].median)
+        for network in networks
+        for block, share in network.profiles.get(runtime, {}).items()
+    ]
 
 
 def _predicted(model: _Predicts, rows: Rows) -> tuple[Array, Array]:

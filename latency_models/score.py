@@ -50,8 +50,21 @@ class Task:
         return found if self.latency is None else {**found, "latency": self.latency[rows, None]}
 
 
+@dataclass(frozen=True)
 class TableScorer:
-    """Holds architectures out whole and scores predictions of them, as means over several splits."""
+    """Holds architectures out whole and scores predictions of them, as means over several splits.
+
+    Args:
+        candidates: regressors that take part, see ``latency_models.graph.CANDIDATES``; None for the usual ones.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+
+    candidates: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        GraphRegressor(self.candidates)
 
     def score(
         self,
@@ -85,7 +98,7 @@ class TableScorer:
             known_devices = np.stack([read.numbers(column) for column in transfer_from], axis=1)
             runs = [_run_transfer(task, known_devices, train, seed) for seed in range(seeds)]
         else:
-            runs = [_run(task, train, seed) for seed in range(seeds)]
+            runs = [_run(task, train, seed, self.candidates) for seed in range(seeds)]
         report: dict[str, Any] = average([run["scores"] for run in runs])
         report["baseline"] = {name: average([run["baseline"][name] for run in runs]) for name in runs[0]["baseline"]}
         if task.latency is not None:
@@ -104,9 +117,9 @@ class TableScorer:
         }
 
 
-def _run(task: Task, train: int, seed: int) -> dict[str, Any]:
+def _run(task: Task, train: int, seed: int, candidates: Sequence[str] | None) -> dict[str, Any]:
     learn, test = split_rows(task.groups, train, seed)
-    model = GraphRegressor().fit(task.blocks(learn), task.target[learn], task.groups.of_row[learn])
+    model = GraphRegressor(candidates).fit(task.blocks(learn), task.target[learn], task.groups.of_row[learn])
     mean, std = model.predict(task.blocks(test))
     return {
         "scores": scores(task.target[test], mean, std),

@@ -88,7 +88,9 @@ class Program:
         ValueError: the bytes are damaged, the ISA is unknown or not available, or threads are not 1 to 16.
     """
 
-    def __init__(self, plan: bytes, isa: str | None = None, threads: int = 1, split_ns: float | None = None) -> None: ...
+    def __init__(
+        self, plan: bytes, isa: str | None = None, threads: int = 1, split_ns: float | None = None
+    ) -> None: ...
     @property
     def isa(self) -> str:
         """Name of the level whose kernels were allowed."""

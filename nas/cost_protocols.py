@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,8 @@ class TimedNetwork:
         architecture: id.
         graph: lowered.
         times: runtime name to one measurement per process in which it was timed, in ms.
+        profiles: runtime name to block to its share of the time, by the runtime's own profile of operators; what
+            belongs to no block stands under the empty name. Empty where it was not profiled.
     """
 
     space: str
@@ -43,6 +45,7 @@ class TimedNetwork:
     architecture: str
     graph: Graph
     times: Mapping[str, tuple[Measurement, ...]]
+    profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class LatencyFitter(Protocol):

@@ -14,6 +14,10 @@ class ConfigError(NasError):
     """A setting is wrong, unknown, or contradicts another."""
 
 
+class UnservedTaskError(ConfigError):
+    """A search space has no networks for a task."""
+
+
 class DegenerateArchitectureError(NasError):
     """A choice of a search space that makes no sense, refused before anything is built."""
 

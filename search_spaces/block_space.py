@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.data import Task
-from nas.errors import ConfigError
+from nas.errors import UnservedTaskError
 from nas.graph import Graph
 from nas.protocols import Suggester
 from search_spaces.genes import Genes, draw, everything, neighbour, verify
@@ -105,6 +105,6 @@ def require_images(space: str, task: Task) -> None:
 
 
 def require_task(space: str, task: Task, *kinds: str) -> None:
-    """Raise ConfigError unless the task is one of ``kinds``."""
+    """Raise UnservedTaskError unless the task is one of ``kinds``."""
     if task.kind not in kinds:
-        raise ConfigError(f"space '{space}' serves {' and '.join(kinds)}; the data pose '{task.kind}'")
+        raise UnservedTaskError(f"space '{space}' serves {' and '.join(kinds)}; the data pose '{task.kind}'")

@@ -107,7 +107,7 @@ def against_default(
     given = random_inputs(session.inputs)
     runs: dict[str, Run] = {"default": lambda: default.run(None, given), "taken": lambda: session.run(given)}
     with machine.pinned((), threads) as cores:
-        host, _ = make_host(cores, threads == 1)
+        host, _ = make_host(cores, True, threads)
         settings = TimingSettings(max_anchor_spread=0.1, tries=5)
         turns = take_turns(runs, "default", Harness(settings, host), rounds=40)
     ratio, times = turns.ratio("default", "taken"), turns.times_ms()

@@ -77,7 +77,7 @@ def compare(
     found = differences(sessions[ours], sessions[theirs], given)
     gc.collect()
     with machine.pinned(device.affinity, device.threads) as cores:
-        host, realtime = make_host(cores, settings.realtime and device.threads == 1)
+        host, realtime = make_host(cores, settings.realtime, device.threads)
         turns = take_turns(runs, theirs, Harness(settings, host))
     ratio = turns.ratio(theirs, ours)
     return {

@@ -1,7 +1,12 @@
-"""Times networks drawn from search spaces, with untrained weights, through one or more runtimes on one device."""
+"""Times networks drawn from search spaces, with untrained weights, through one or more runtimes on one device.
+
+Of a language model it is the time of one more token with the cache full but for it.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,11 +21,13 @@ from nas.errors import CandidateError, MeasurementError, ModelFileError, NasErro
 from nas.graph import Graph
 from nas.measure.replay import Meter
 from nas.measurement import Measurement
-from nas.protocols import SearchSpace
+from nas.protocols import OperatorTime, SearchSpace, StepLowering
 from nas.quantize.emit import emit_fp32
 from nas.quantize.static import quantize_static
+from nas.runtime.variants import VARIANTS_KEY, timed_variants
 
 PRECISIONS = ("fp32", "int8", "mixed")
+_BLOCK = re.compile(r"/([^/]+)/")
 BATCH = 16  # models that are timed in turns in one process
 _MIXES = 32  # draws of the genes before a space is believed to have one precision only
 
@@ -40,6 +47,8 @@ class Campaign:
         batch: models timed in one process.
         twice: one batch in so many is timed in two processes; 0 for none.
         reduce_range: 7-bit weights, see ``quantize_static``.
+        profilers: runtime name to what profiles a file in it, see ``block_shares``; language models are not profiled.
+        profiled: one network in so many is.
     """
 
     spaces: Sequence[SearchSpace]
@@ -49,6 +58,8 @@ class Campaign:
     batch: int = BATCH
     twice: int = 3
     reduce_range: bool = False
+    profilers: Mapping[str, Callable[[Path], Mapping[str, float]]] = field(default_factory=dict)
+    profiled: int = 3
     failures: list[str] = field(default_factory=list, init=False)
     _seen: set[str] = field(default_factory=set, init=False)
 
@@ -101,10 +112,14 @@ class Campaign:
             files: list[Path] = []
             kept: list[tuple[SearchSpace, Architecture, Graph]] = []
             for index, (space, architecture) in enumerate(drawn):
-                graph = space.lower(architecture)
                 path = Path(folder) / f"{index}.onnx"
                 try:
-                    write_untrained(graph, architecture.precision, path, rng, self.reduce_range)
+                    if isinstance(space, StepLowering):
+                        graph = space.lower_step(architecture)
+                        write_language_model(space, architecture, path, rng, self.reduce_range)
+                    else:
+                        graph = space.lower(architecture)
+                        write_untrained(graph, architecture.precision, path, rng, self.reduce_range)
                 except CandidateError as error:
                     self.failures.append(f"{space.name}: {error}")
                     continue
@@ -115,11 +130,26 @@ class Campaign:
                 for runtime, meter in self.meters.items():
                     for place, measured in self._readings(meter, files, runtime).items():
                         readings[place][runtime] = (*readings[place].get(runtime, ()), measured)
+            profiles = [
+                self._profiles(place, space, file)
+                for place, (file, (space, _, _)) in enumerate(zip(files, kept, strict=True))
+            ]
         return [
-            TimedNetwork(space.name, precision_of(architecture), architecture.id, graph, times)
-            for (space, architecture, graph), times in zip(kept, readings, strict=True)
+            TimedNetwork(space.name, precision_of(architecture), architecture.id, graph, times, shares)
+            for (space, architecture, graph), times, shares in zip(kept, readings, profiles, strict=True)
             if times
         ]
+
+    def _profiles(self, place: int, space: SearchSpace, file: Path) -> dict[str, Mapping[str, float]]:
+        found: dict[str, Mapping[str, float]] = {}
+        if place % self.profiled or isinstance(space, StepLowering):
+            return found
+        for runtime, profile in self.profilers.items():
+            try:
+                found[runtime] = profile(file)
+            except NasError as error:
+                self.failures.append(f"{runtime}: {error}")
+        return found
 
     def _readings(self, meter: Meter, files: Sequence[Path], runtime: str) -> dict[int, Measurement]:
         """Return position to reading; where a batch fails its models are timed one by one, and the culprit is noted."""
@@ -133,6 +163,19 @@ class Campaign:
                 except (CandidateError, ModelFileError) as error:
                     self.failures.append(f"{runtime}: {error}")
             return found
+
+
+def block_shares(operators: Sequence[OperatorTime]) -> dict[str, float]:
+    """Return block to its share of the time; what a runtime added, and nobody's block holds, stands under ``""``.
+
+    A runtime names a step after one of the operators that it fused, so the block is what can be told of it.
+    """
+    shares: dict[str, float] = {}
+    for operator in operators:
+        named = _BLOCK.search(operator.name)
+        block = named[1] if named else ""
+        shares[block] = shares.get(block, 0.0) + operator.share
+    return shares
 
 
 def write_untrained(
@@ -157,6 +200,41 @@ def write_untrained(
     sample = rng.integers(0, 2, shape) if tokens else rng.standard_normal(shape, dtype=np.float32)
     quantize_static(plain, path, sample, precision, reduce_range=reduce_range)
     plain.unlink()
+
+
+def write_language_model(
+    space: SearchSpace, architecture: Architecture, path: Path, rng: np.random.Generator, reduce_range: bool = False
+) -> None:
+    """Write a language model with fresh weights as the file that would ship, timed at one more token alone.
+
+    It comes from torch's exporter: what the file computes of its free sizes, masks and places in the text costs time
+    that no lowered graph shows.
+
+    Args:
+        space: of language models.
+        architecture: one of its.
+        path: file to write.
+        rng: of weights and texts.
+        reduce_range: see ``quantize_static``.
+
+    Raises:
+        CandidateError: the quantizer failed.
+    """
+    import onnx
+    import torch
+
+    from nas.quantize.torch_to_onnx import export_example
+
+    torch.manual_seed(int(rng.integers(2**31)))
+    text = rng.integers(0, 2, (4, *space.input_size(architecture)))
+    plain = path.with_suffix(".fp32.onnx")
+    export_example(space.build(architecture), plain, text[:1])
+    quantize_static(plain, path, text, architecture.precision, reduce_range=reduce_range)
+    plain.unlink()
+    model = onnx.load(str(path))
+    *_, (metric, sizes) = timed_variants(path).items()
+    onnx.helper.set_model_props(model, {VARIANTS_KEY: json.dumps({metric: dict(sizes)})})
+    onnx.save(model, str(path))
 
 
 def precision_of(architecture: Architecture) -> str:

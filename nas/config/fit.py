@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nas
-from nas.config.campaign import Campaign
+from nas.config.campaign import Campaign, block_shares
 from nas.config.instantiate import instantiate
 from nas.cost_protocols import LatencyFitter
 from nas.data import Task
 from nas.device import Device, local_fingerprint
-from nas.errors import ConfigError, MeasurementError
+from nas.errors import ConfigError, MeasurementError, UnservedTaskError
 from nas.executor.gate import FileGate
+from nas.measure.host import pinned
 from nas.measure.meters import make_meter
 from nas.measure.settings import TimingSettings
 from nas.protocols import Runtime, SearchSpace
@@ -27,6 +29,7 @@ from nas.quantize.static import needs_reduced_range
 # Kept for the fit of the models: what it takes at the most, and as a share of a short campaign.
 FIT_SECONDS = 150.0
 FIT_SHARE = 0.25
+PROFILE_RUNS = 20
 
 
 def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] |
         told: is given a line of progress now and then.
 
     Raises:
-        ConfigError: the device is out of reach, or a space serves no pictures.
+        ConfigError: the device is out of reach, or a space serves no task.
         MeasurementError: too little could be timed in the time.
     """
     begun = time.monotonic()
@@ -60,6 +63,7 @@ def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] |
         rounds=config["rounds"],
         batch=config["batch"],
         reduce_range=needs_reduced_range(device.isa, features),
+        profilers=_profilers(runtimes, device, gate),
     )
     seconds = config["minutes"] * 60
     timed = campaign.run(seconds - min(FIT_SECONDS, FIT_SHARE * seconds), config["networks"], told)
@@ -88,6 +92,20 @@ def fit_device(parts: Sequence[Mapping[str, Any]], told: Callable[[str], None] |
     return {**card, "saved": str(target), "elapsed_s": time.monotonic() - begun}
 
 
+def _profilers(
+    runtimes: Mapping[str, Runtime], device: Device, gate: FileGate
+) -> dict[str, Callable[[Path], Mapping[str, float]]]:
+    """Return what profiles a file in each runtime; a profile is taken by this process, so not elsewhere."""
+    if device.transport != "local":
+        return {}
+
+    def profile(runtime: Runtime, model: Path) -> Mapping[str, float]:
+        with gate.timing(), pinned(device.affinity, device.threads):
+            return block_shares(runtime.profile(model, PROFILE_RUNS, device.threads))
+
+    return {name: partial(profile, runtime) for name, runtime in runtimes.items()}
+
+
 def _timing(config: Mapping[str, Any]) -> TimingSettings:
     """Return the timing of single models, cut short for many networks."""
     node = config["cost"].get("timing")
@@ -98,18 +116,35 @@ def _timing(config: Mapping[str, Any]) -> TimingSettings:
 
 
 def spaces_of(parts: Sequence[Mapping[str, Any]]) -> list[SearchSpace]:
-    """Return each space once per number of colour channels.
+    """Return each space once per task that it serves, pictures once per number of colour channels.
 
     Raises:
-        ConfigError: a space serves no pictures.
+        ConfigError: a space serves none of the tasks, or lacks what a task asks for.
     """
     nodes = {part["choices"]["space"]: part["space"] for part in parts}
-    data = parts[0]["data"]
-    return [
-        instantiate(node, path="space", task=Task("image_classification", channels, data["classes"]))
-        for channels in data["channels"]
-        for node in nodes.values()
-    ]
+    found = []
+    for node in nodes.values():
+        served, refusal = [], None
+        for task in _tasks(parts[0]["data"]):
+            try:
+                served.append(instantiate(node, path="space", task=task))
+            except UnservedTaskError as error:
+                refusal = error
+        if not served:
+            raise refusal or ConfigError("data.tasks=[]; expected a task at least")
+        found.append(served)
+    # Alternating, so that a campaign that is cut has seen all.
+    return [spaces[turn % len(spaces)] for turn in range(max(map(len, found))) for spaces in found]
+
+
+def _tasks(data: Mapping[str, Any]) -> list[Task]:
+    words = int(data["vocabulary"])
+    made = {
+        "image_classification": [Task("image_classification", count, data["classes"]) for count in data["channels"]],
+        "text_classification": [Task("text_classification", 0, data["classes"], words)],
+        "language_model": [Task("language_model", 0, words, words)],
+    }
+    return [task for kind in data["tasks"] for task in made[kind]]
 
 
 def _runtimes(parts: Sequence[Mapping[str, Any]]) -> dict[str, Runtime]:

@@ -274,6 +274,14 @@ class FitDataConfig:
     resolutions: list[int] = _key([8, 12, 16, 24, 32], "sides of the pictures, pixels")
     channels: list[int] = _key([1, 3], "colour channels, each drawn alike")
     classes: int = _key(10, "classes", least=2)
+    tasks: list[str] = _key(
+        ["image_classification", "language_model"],
+        "what the networks are for; a space is timed at those that it serves",
+        choices=("image_classification", "text_classification", "language_model"),
+    )
+    lengths: list[int] = _key([16, 24, 32], "tokens of the texts")
+    contexts: list[int] = _key([64, 128, 256], "tokens that a language model can look back on")
+    vocabulary: int = _key(2048, "tokens that texts are made of", least=2)
 
 
 @dataclass

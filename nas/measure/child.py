@@ -15,8 +15,10 @@ from typing import Any, Self
 from nas.errors import CandidateError, MeasurementError, ModelFileError
 from nas.measure.stream import ChildStream
 
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "MemoryError", "failed to allocate memory", "Cannot allocate memory")
-_OUT_OF_MEMORY += ("more memory than there is",)  # our own runtime and nasq-run
+_OUT_OF_MEMORY = (
+    *("bad_alloc", "bad allocation", "MemoryError", "failed to allocate memory", "Cannot allocate memory"),
+    "more memory than there is",  # our own runtime and nasq-run
+)
 _ERRORS = {"ModelFileError": ModelFileError, "MeasurementError": MeasurementError}
 
 

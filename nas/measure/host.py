@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REALTIME_PRIORITY = 50
+_THREADS = Path("/proc/self/task")
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 
@@ -46,17 +47,20 @@ def pinned(cores: Sequence[int], threads: int) -> Iterator[tuple[int, ...]]:
 
 @dataclass
 class RealtimeBursts:
-    """Raises this thread above all others for the length of a block, where the kernel permits it (root).
+    """Raises what is timed above all others for the length of a block, where the kernel permits it (root).
 
     The kernel stops real-time threads that take 95 % of a second; a rest of a tenth after every ``rest_after_s`` of
     bursts stays clear of that.
 
     Args:
         wanted: False never asks.
+        threads: that are timed; for more than one all threads of this process are raised, since those of a runtime work
+            beside this one and would lose their processor to others.
         rest_after_s: seconds of bursts between two rests.
     """
 
     wanted: bool
+    threads: int = 1
     rest_after_s: float = 0.4
     permitted: bool = field(init=False, default=False)
     _since_rest_s: float = field(init=False, default=0.0)
@@ -88,10 +92,20 @@ class RealtimeBursts:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
         except (AttributeError, OSError):
             return False
+        self._set_others(os.SCHED_FIFO, REALTIME_PRIORITY)
         return True
 
     def _leave(self) -> None:
+        self._set_others(os.SCHED_OTHER, 0)
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+    def _set_others(self, policy: int, priority: int) -> None:
+        if self.threads == 1 or not _THREADS.is_dir():
+            return
+        for thread in _THREADS.iterdir():
+            # One that has ended meanwhile needs no priority.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 def stolen_s(cores: Sequence[int], stat: Path = Path("/proc/stat")) -> float | None:

@@ -95,8 +95,7 @@ class Runner:
     def time(self, settings: Mapping[str, Any], best_anchor_ms: float | None, rounds: int | None) -> dict[str, Any]:
         """Time all ways of all loaded models against the anchor; see ``Harness.measure``."""
         timing = TimingSettings(**settings)
-        # Worker threads of the runtime would stay below the bursts, so they are for one thread only.
-        bursts = machine.RealtimeBursts(timing.realtime and self.threads == 1)
+        bursts = machine.RealtimeBursts(timing.realtime, self.threads)
         host = Host(
             clock=time.perf_counter,
             pause=time.sleep,

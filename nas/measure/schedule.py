@@ -186,7 +186,7 @@ class Scheduler:
         }
         settings = TimingSettings(max_anchor_spread=0.1, tries=2)
         with machine.pinned((), self.threads) as cores:
-            host, _ = make_host(cores, settings.realtime and self.threads == 1)
+            host, _ = make_host(cores, settings.realtime, self.threads)
             turns = take_turns(runs, first.text, Harness(settings, host, Level()), self.rounds)
         times = turns.times_ms()
         routes = tuple(

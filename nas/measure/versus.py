@@ -94,14 +94,15 @@ class Difference:
             self.largest = max(self.largest, float(gap) / largest)
 
 
-def make_host(cores: tuple[int, ...], realtime: bool) -> tuple[Host, bool]:
+def make_host(cores: tuple[int, ...], realtime: bool, threads: int = 1) -> tuple[Host, bool]:
     """Return what the timing protocol needs of this machine, and whether real-time bursts are permitted.
 
     Args:
         cores: that this process is pinned to.
         realtime: whether bursts are wanted.
+        threads: that are timed.
     """
-    bursts = machine.RealtimeBursts(wanted=realtime)
+    bursts = machine.RealtimeBursts(realtime, threads)
     return Host(time.perf_counter, time.sleep, lambda: machine.stolen_s(cores), bursts.burst), bursts.permitted
 
 

@@ -24,7 +24,7 @@ def test_fit_then_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert report["failures"]["count"] == 0
     for found in report["models"].values():
         assert found["n_train"] + found["n_test"] == 24
-        assert set(found["baseline"]) == {"additive", "roofline"}
+        assert set(found["baseline"]) == {"additive", "additive_profiles", "roofline"}
 
     space = Transformer(Task("image_classification", channels=3, classes=10), [8])
     architecture = space.sample(np.random.default_rng(0))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_models.additive import CONSTANT, Additive, KernelTime
+from latency_models.additive import CONSTANT, Additive, BlockTime, KernelTime
 from latency_models.graph_latency import ALONE, GraphLatency
 from latency_models.kernels import FUSIONS, kernels
 from nas.architecture import Precision
@@ -113,6 +113,28 @@ def test_profiles_alone_tell_two_kinds_apart(rows: list[tuple[Graph, Device, Mea
     model.fit(few, [KernelTime(graph, pool, 0.9)] * 200)
     spent = {cost.name: cost.latency_ms for cost in model.breakdown(graph) if cost.family.startswith("globala")}
     assert spent[pool] == pytest.approx(0.9, rel=0.05)
+
+
+def test_blocks_of_profiles_alone_predict_whole_networks(rows: list[tuple[Graph, Device, Measurement]]) -> None:
+    profiles = []
+    for graph, _, _ in rows[:100]:
+        block_of = {op.name: op.block for op in graph.ops}
+        spent = {"": 5e-3}
+        for kernel in kernels(graph, "sums"):
+            block = block_of.get(kernel.ops[0], "")
+            work = 1e-6 * kernel.features.get("macs", 0.0) + 5e-7 * kernel.features.get("written", 0.0)
+            spent[block] = spent.get(block, 0.0) + 2e-3 * (kernel.family != "rename") + work
+        profiles += [BlockTime(graph, block, milliseconds) for block, milliseconds in spent.items()]
+    model = Additive(alone=True)
+    model.fit(rows[:100], profiles)
+    errors = [model.predict(graph, DEVICE).mean / taken.median - 1 for graph, _, taken in rows[100:]]
+    assert np.median(np.abs(errors)) < 0.03
+    both = GraphLatency(choices=())
+    both.fit(rows[:100], profiles)
+    assert both.kind == ALONE
+    assert isinstance(both.chosen["profiled"], bool)
+    with pytest.raises(MeasurementError, match="no profiles to learn from"):
+        Additive(alone=True).fit(rows[:100])
 
 
 def test_bad_input_is_refused(graphs: list[Graph]) -> None:

@@ -13,7 +13,7 @@ from latency_models.conformal import widening
 from latency_models.graph import CANDIDATES, GraphRegressor, once_per_group, validation_error
 from latency_models.stored import load, save
 from latency_models.trees import _boosted
-from nas.errors import DataError
+from nas.errors import ConfigError, DataError
 
 
 def _sums(rows: int, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -37,10 +37,13 @@ def test_each_candidate_is_the_same_after_disk(name: str, tmp_path: Path) -> Non
 
 def test_loading_needs_neither_scikit_learn_nor_torch(tmp_path: Path) -> None:
     blocks, target = _sums(60)
-    GraphRegressor(("trees",)).fit(blocks, target, np.arange(60)).save(tmp_path / "model", {})
+    for name in ("trees", "network"):
+        GraphRegressor((name,)).fit(blocks, target, np.arange(60)).save(tmp_path / name, {})
     code = (
-        "import sys, pathlib; from latency_models.graph import GraphRegressor; "
-        f"GraphRegressor.load(pathlib.Path({str(tmp_path / 'model')!r})); "
+        "import sys, pathlib; import numpy as np; from latency_models.graph import GraphRegressor; "
+        f"folder = pathlib.Path({str(tmp_path)!r}); "
+        "row = {'counts': np.ones((1, 4))}; "
+        "[GraphRegressor.load(folder / name)[0].predict(row) for name in ('trees', 'network')]; "
         "sys.exit(any(name in sys.modules for name in ('sklearn', 'torch', 'onnxruntime')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -58,6 +61,26 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "m", "graph")
     with pytest.raises(DataError, match="cannot be read"):
         load(tmp_path / "none", "graph")
+
+
+def test_the_network_learns_what_the_ridge_cannot_and_never_speaks_of_rows_that_it_saw() -> None:
+    rng = np.random.default_rng(5)
+    counts = rng.integers(0, 5, (400, 3)).astype(float)
+    target = (1 + counts @ [0.5, 1, 2]) * np.where(counts[:, 0] * counts[:, 1] > 4, 1.3, 1.0)
+    learn, test = np.arange(300), np.arange(300, 400)
+    errors = {}
+    for name in ("ridge", "network"):
+        model = GraphRegressor((name,)).fit({"counts": counts[learn]}, target[learn], learn)
+        errors[name] = np.abs(model.predict({"counts": counts[test]})[0] / target[test] - 1).mean()
+        outside, _ = model._model.left_out()
+        # A prediction without a row errs as one of a new row does.
+        assert np.abs(outside / target[learn] - 1).mean() == pytest.approx(errors[name], rel=0.5)
+    assert errors["network"] < 0.7 * errors["ridge"]
+
+
+def test_an_unknown_candidate_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown candidate 'forest'"):
+        GraphRegressor(("forest",))
 
 
 def test_trees_as_arrays_are_those_of_the_library() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import pytest
 
@@ -52,6 +53,22 @@ def test_real_time_ends_with_the_burst():
         raise KeyError
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
     assert not host.RealtimeBursts(wanted=False).permitted
+
+
+@pytest.mark.parametrize(("threads", "raised"), [(1, False), (2, True)])
+def test_real_time_holds_for_the_threads_of_a_runtime(threads, raised):
+    bursts = host.RealtimeBursts(wanted=True, threads=threads)
+    started, ended = threading.Event(), threading.Event()
+    worker = threading.Thread(target=lambda: (started.set(), ended.wait()))
+    worker.start()
+    started.wait()
+    with bursts.burst():
+        inside = os.sched_getscheduler(worker.native_id)
+    after = os.sched_getscheduler(worker.native_id)
+    ended.set()
+    worker.join()
+    assert (inside == os.SCHED_FIFO) == (raised and bursts.permitted)
+    assert after == os.SCHED_OTHER
 
 
 def test_peak_memory_sees_what_was_given_back():

@@ -1,4 +1,4 @@
-"""Threads in the native runtime: the bytes of one thread, refusals, and processes that fork, spawn or pin themselves."""
+"""Threads in the native runtime: the bytes of one thread, refusals, and processes that fork, spawn or pin."""
 
 import multiprocessing
 import os
@@ -51,17 +51,17 @@ def pictures_network(name, folder, precision):
 
 
 def language_model(folder, precision):
-    lists = {"widths": [64], "depths": [2], "heads": [4], "head_sizes": [16], "mlp_ratios": [2], "activations": ["gelu"]}
+    lists = {"widths": [64], "depths": [2], "heads": [4], "kv_heads": [2], "head_sizes": [16], "mlp_ratios": [2]}
+    lists |= {"activations": ["gelu"], "norms": ["rmsnorm"], "embeddings": ["tied"], "precisions": ["int8"]}
     task = Task("language_model", channels=0, classes=WORDS, vocabulary=WORDS)
-    space = Decoder(
-        task, contexts=[CONTEXT], prompt=7, precisions=["int8"], kv_heads=[2], norms=["rmsnorm"], embeddings=["tied"], **lists
-    )
+    space = Decoder(task, contexts=[CONTEXT], prompt=7, **lists)
     architecture = space.sample(np.random.default_rng(0))
     torch.manual_seed(1)
     tokens = np.random.default_rng(0).integers(0, WORDS, (8, CONTEXT))
     export_example(space.build(architecture), folder / "fp32.onnx", tokens[:1])
     path = folder / "model.onnx"
-    quantize_static(folder / "fp32.onnx", path, tokens, dict.fromkeys(architecture.precision, precision), Precision.FP32)
+    blocks = dict.fromkeys(architecture.precision, precision)
+    quantize_static(folder / "fp32.onnx", path, tokens, blocks, Precision.FP32)
     return path
 
 
@@ -72,7 +72,10 @@ def in_threads(planned, isa, threads):
     return program
 
 
-@pytest.fixture(scope="module", params=[(name, kind) for name in SPACES for kind in ("int8", "fp32", "int4")], ids="_".join)
+KINDS = [(name, kind) for name in SPACES for kind in ("int8", "fp32", "int4")]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="_".join)
 def pictures(request, tmp_path_factory):
     name, kind = request.param
     return pictures_network(name, tmp_path_factory.mktemp(name), Precision(kind))

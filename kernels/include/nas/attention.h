@@ -1,4 +1,5 @@
-// Attention with scores and values in 8 bits: softmax(scale * q k') v per head, grouped key/value heads, causal or not.
+// Attention: softmax(scale * q k') v per head, grouped key/value heads, causal or not, in float or with scores and values in
+// 8 bits.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +23,9 @@ struct HeadsView {
 // Query i sees keys 0..past + i with `causal`, else all; past = keys - queries counts the keys that stood in the cache.
 // `heads` is a multiple of `kv_heads`: query head h reads key/value head h / (heads / kv_heads).
 //
-// With kFewQueries or more, unless `exact`: each query and each key is rounded to 8 bits with a scale of its own (largest
-// magnitude 127), each channel of the values likewise, exp(score - largest score) to 0..255; products are summed exactly.
-// With fewer, which is what a decoder does per token, everything is float: reading the cache is the cost then.
+// With `exact` or fewer queries than kFewQueries, as a decoder has per token, everything is float. Else each query and each
+// key is rounded to 8 bits with a scale of its own (largest magnitude 127), each channel of the values likewise, and
+// exp(score - largest score) to 0..255; products are summed exactly.
 struct AttentionArgs {
   std::int64_t queries = 0;
   std::int64_t keys = 0;

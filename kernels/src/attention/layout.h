@@ -13,14 +13,46 @@ namespace nas {
 // Queries per block: whole tiles of every gemm, and scores that stay in the cache.
 constexpr std::int64_t kQueryBlock = 24;
 
+// Queries that are computed at once in float: their sums fill the registers.
+constexpr std::int64_t kFloatQueries = 6;
+
+// Rows of whole vectors of 16 floats.
+constexpr std::int64_t whole_vectors(std::int64_t count) { return (count + 15) / 16 * 16; }
+
+// Attention of many queries in float.
+struct FloatScratch {
+  float* keys;    // panels of 16 keys: head_dim x 16
+  float* values;  // keys x whole vectors of head_dim
+  float* scores;  // block x whole vectors of keys
+  float* mixed;   // block x whole vectors of head_dim
+  std::size_t bytes;
+};
+
+inline FloatScratch divide_float_scratch(const AttentionArgs& args, void* memory) {
+  const std::int64_t keys = whole_vectors(args.keys) * args.head_dim;
+  const std::int64_t values = whole_vectors(args.head_dim) * args.keys;
+  const std::int64_t scores = whole_vectors(args.keys) * kFloatQueries;
+  const std::int64_t mixed = whole_vectors(args.head_dim) * kFloatQueries;
+  FloatScratch s = {};
+  if (memory != nullptr) {
+    s.keys = static_cast<float*>(memory);
+    s.values = s.keys + keys;
+    s.scores = s.values + values;
+    s.mixed = s.scores + scores;
+  }
+  s.bytes = std::size_t(keys + values + scores + mixed) * sizeof(float);
+  return s;
+}
+
 // Internal linkage: included by files for one ISA each.
 namespace {
 
-[[maybe_unused]] inline bool in_floats(const AttentionArgs& args) { return args.exact || args.queries < kFewQueries; }
+[[maybe_unused]] inline bool one_by_one(const AttentionArgs& args) { return args.queries < kFewQueries; }
 
-// A unit is a block of queries of one head, or in float a query.
+// A unit is a block of queries of one head, or a query where there are few.
 [[maybe_unused]] inline std::int64_t units_of_head(const AttentionArgs& args) {
-  return in_floats(args) ? args.queries : (args.queries + kQueryBlock - 1) / kQueryBlock;
+  const std::int64_t block = one_by_one(args) ? 1 : args.exact ? kFloatQueries : kQueryBlock;
+  return (args.queries + block - 1) / block;
 }
 
 }  // namespace

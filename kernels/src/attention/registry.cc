@@ -34,6 +34,7 @@ const AttentionKernels& attention_kernels(Level level) {
 std::int64_t attention_units(const AttentionArgs& args) { return args.heads * units_of_head(args); }
 
 std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level) {
+  if (args.exact && args.queries >= kFewQueries) return divide_float_scratch(args, nullptr).bytes;
   return divide_scratch(args, gemm_kernel(level), nullptr).bytes;
 }
 

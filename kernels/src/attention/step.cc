@@ -10,8 +10,9 @@ constexpr double kMostScores = 68719476736.0;  // 2^36, far beyond what can be c
 
 }  // namespace
 
+// ints: heads, kv_heads, whether it is causal, zero point, whether scores stay in float.
 StepPtr make_attention_f32(const OpView& view) {
-  if (!view.counts(1, 1, 0, 4, 2)) return nullptr;
+  if (!view.counts(1, 1, 0, 5, 2)) return nullptr;
   const TensorRecord in = view.input(0), out = view.output();
   const std::int64_t heads = view.op.ints[0], kv_heads = view.op.ints[1], zero = view.op.ints[3];
   if (!is(in, Dtype::kF32) || in.rank != 4 || in.dims[0] != 1) return nullptr;
@@ -30,13 +31,16 @@ StepPtr make_attention_f32(const OpView& view) {
   args.q.head = args.k.head = args.v.head = size;
   args.scale = view.op.floats[0];
   args.causal = view.op.ints[2] != 0;
+  args.exact = view.op.ints[4] != 0;
   args.y.stride = heads * size;
   args.y.type = bytes ? Type::u8 : Type::f32;
   args.y.quantization = {bytes ? out_scale : 1.0F, std::int32_t(zero), false};
   const Level level = view.level;
+  const bool floats = args.exact || tokens < kFewQueries;
   const double macs = 2.0 * double(tokens * tokens) * double(heads * size);
   return shared_step(
-      std::string("attention_s8_") + level_name(attention_kernels(level).level), view.parts(macs * kNsPerAttentionMac),
+      std::string(floats ? "attention_f32_" : "attention_s8_") + level_name(attention_kernels(level).level),
+      view.parts(macs * (floats ? kNsPerFloatAttentionMac : kNsPerAttentionMac)),
       [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
         AttentionArgs now = args;
         now.units = share(attention_units(args), part);

@@ -16,6 +16,7 @@ struct Case {
   std::int64_t queries, keys, heads, kv_heads, head_dim;
   bool causal;
   Type out;
+  bool exact = false;
 };
 
 class Problem {
@@ -37,6 +38,7 @@ class Problem {
     args_.v = {v_.data(), c.head_dim, c.keys * c.head_dim};
     args_.scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
     args_.causal = c.causal;
+    args_.exact = c.exact;
     args_.y.stride = c.heads * c.head_dim;
     args_.y.type = c.out;
     args_.y.quantization = {0.02F, c.out == Type::s8 ? 4 : 130, c.out == Type::s8};
@@ -118,6 +120,10 @@ void attention_tests() {
       {5, 40, 4, 1, 32, true, Type::s8},      {1, 129, 6, 6, 64, true, Type::f32}, {3, 20, 4, 2, 40, true, Type::u8},
       {1, 1, 1, 1, 1, true, Type::f32},       {7, 7, 1, 1, 5, false, Type::f32},   {2, 2, 2, 2, 16, true, Type::f32},
       {4, 4, 2, 2, 16, true, Type::f32},      {2, 300, 8, 2, 48, true, Type::s8},
+      {197, 197, 3, 3, 64, false, Type::f32, true}, {50, 50, 4, 2, 24, false, Type::u8, true},
+      {33, 33, 2, 1, 17, true, Type::f32, true},    {5, 40, 4, 1, 32, true, Type::s8, true},
+      {4, 4, 2, 2, 16, true, Type::f32, true},      {7, 7, 1, 1, 5, false, Type::f32, true},
+      {6, 16, 1, 1, 8, false, Type::f32, true},     {13, 31, 2, 2, 1, true, Type::f32, true},
   };
   std::uint64_t seed = 40;
   for (const Case& c : cases) {
@@ -125,14 +131,14 @@ void attention_tests() {
     Buffer<std::uint8_t> portable(problem.output_bytes()), got(problem.output_bytes());
     problem.run(Level::portable, portable);
     // A query, a key, a weight and a value in 8 bits each; the output's own quantum (0.02 / 2 / 2 of magnitude 2).
-    const double allowed = (c.queries < 4 ? 1e-5 : 0.02) + (c.out == Type::f32 ? 0.0 : 0.006);
+    const double allowed = (c.queries < 4 || c.exact ? 1e-5 : 0.02) + (c.out == Type::f32 ? 0.0 : 0.006);
     const double error = problem.error(portable);
     check(error <= allowed, "attention of %ld queries, %ld keys is off by %g of the values' magnitude", c.queries, c.keys,
           error);
     for_each_level([&](Level level) {
       problem.run(level, got);
-      check(got.same(portable), "attention on %s differs: %ld queries, %ld keys, head of %ld", nas::level_name(level),
-            c.queries, c.keys, c.head_dim);
+      check(got.same(portable), "attention on %s differs: %ld queries, %ld keys, head of %ld, exact %d",
+            nas::level_name(level), c.queries, c.keys, c.head_dim, int(c.exact));
     });
   }
 }

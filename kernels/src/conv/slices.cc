@@ -74,7 +74,9 @@ double macs_of(const ConvShape& s) {
 
 bool can_cut(const ConvShape& s, Cut cut, int parts) {
   if (cut == Cut::lines) return lines_of(s) >= parts;
-  return cut == Cut::outputs && (dense(s) || s.depthwise()) && s.outputs > kOutputs * (parts - 1);
+  // A channel left alone would be taken for a dense convolution of one channel, whose pixels are neighbours.
+  const bool cuttable = dense(s) || (s.depthwise() && s.outputs % kOutputs != 1);
+  return cut == Cut::outputs && cuttable && s.outputs > kOutputs * (parts - 1);
 }
 
 Cut best_cut(const ConvShape& s, int parts) {

@@ -73,11 +73,6 @@ StepPtr make_step(const OpView& view) {
   return nullptr;
 }
 
-void run_alone(const Step& step, std::uint8_t* arena, std::uint8_t* scratch) {
-  const int parts = step.parts();
-  for (int part = 0; part < parts; ++part) step.run(arena, scratch, {part, parts});
-}
-
 }  // namespace
 
 Workspace::Workspace(std::size_t arena_bytes, std::size_t scratch_bytes) : memory_(arena_bytes + scratch_bytes + 64) {

@@ -31,6 +31,12 @@ struct TeamWork {
   bool crowded = false;   // for tests: start them all
 };
 
+// All parts of a step on one thread.
+inline void run_alone(const Step& step, std::uint8_t* arena, std::uint8_t* scratch) {
+  const int parts = step.parts();
+  for (int part = 0; part < parts; ++part) step.run(arena, scratch, {part, parts});
+}
+
 // nullptr where there is no room for a worker.
 std::unique_ptr<Team> make_team(const TeamWork& work);
 

@@ -9,6 +9,7 @@
 
 #include "../../tests/check.h"
 #include "team.h"
+#include "trial.h"
 
 namespace nas_test {
 namespace {
@@ -127,9 +128,30 @@ void child_of_a_fork(Random& random, bool asleep) {
   check(memory.arena == alone(steps, 2), "a fork disturbs the process that forked");
 }
 
+// Runs of a program that takes `shared` seconds or `alone`: how many of a thousand it shared after the first trial.
+int shared_runs(nas::Trial& trial, double shared, double alone) {
+  int count = 0;
+  for (int run = 0; run < nas::Trial::kRuns; ++run) {
+    const bool shares = trial.shares();
+    count += shares ? 1 : 0;
+    trial.note(shares ? shared : alone);
+  }
+  return count;
+}
+
+void trials() {
+  constexpr int kRuns = nas::Trial::kRuns, kTried = nas::Trial::kTried;
+  nas::Trial trial;
+  check(shared_runs(trial, 1.0, 2.0) == kRuns - kTried, "sharing that pays is not done");
+  check(shared_runs(trial, 2.0, 1.0) == kTried, "sharing that has ceased to pay is done");
+  check(shared_runs(trial, 1.0, 1.0) == kTried, "sharing that brings nothing is done");
+  check(shared_runs(trial, 1.0, 2.0) == kRuns - kTried, "sharing that pays again is not done");
+}
+
 }  // namespace
 
 void execute_tests() {
+  trials();
   Random random(11);
   for (int threads = 2; threads <= 4; ++threads) {
     for (int parts = 2; parts <= 5; ++parts) same_numbers(threads, parts, false, random);

@@ -18,6 +18,7 @@
 #include <mutex>
 
 #include "team.h"
+#include "trial.h"
 
 namespace nas {
 namespace {
@@ -27,6 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kStack = std::size_t{512} << 10;  // kernels keep no more than some KiB on it
 constexpr std::chrono::microseconds kAwake{100};        // looked for work before falling asleep
 constexpr double kWakeNs = 100e3;                       // of shared work that is worth waking workers for
+constexpr double kDoubtNs = 1e6;                        // of shared work that gains wherever workers run
 constexpr int kLooksPerClock = 64;
 
 // Bits 0-15: parts of the open step that nobody has taken. 16-31: parts that are not done. 32: the run is over.
@@ -118,11 +120,12 @@ class Workers final : public Team {
     wakes_.store(work_.shared_ns >= kWakeNs || start - ended_ < kAwake, std::memory_order_relaxed);
     seconds_ = seconds;
     before_ = start;
-    go_on(0, 0);
-    while ((word_.load(std::memory_order_acquire) & kOver) == 0) {
-      if (!take_part(0)) wait(caller_asleep_, [&](Word word) { return (word & (kTaken | kOver)) != 0; });
-    }
+    trial_.shares() ? together() : alone();
     ended_ = Clock::now();
+    // Timing the steps takes time of its own.
+    if (work_.shared_ns < kDoubtNs && seconds == nullptr) {
+      trial_.note(std::chrono::duration<double>(ended_ - start).count());
+    }
   }
 
  private:
@@ -131,10 +134,25 @@ class Workers final : public Team {
     int index;
   };
 
+  void together() {
+    go_on(0, 0);
+    while ((word_.load(std::memory_order_acquire) & kOver) == 0) {
+      if (!take_part(0)) wait(caller_asleep_, [&](Word word) { return (word & (kTaken | kOver)) != 0; });
+    }
+  }
+
+  void alone() {
+    for (std::size_t index = 0; index < work_.steps->size(); ++index) {
+      run_alone(*(*work_.steps)[index], work_.arena, work_.scratch);
+      note(index);
+    }
+  }
+
   // Where threads sleep.
   struct Bed {
     std::mutex lock;
     std::condition_variable opened;
+    std::uint64_t calls = 0;
   };
 
   static void* enter(void* start) {
@@ -216,11 +234,15 @@ class Workers final : public Team {
 
   void wake() {
     if (getpid() != started_in_) return;  // there is nobody, and the lock may have been held
-    { const std::lock_guard<std::mutex> held(bed_->lock); }
+    {
+      const std::lock_guard<std::mutex> held(bed_->lock);
+      ++bed_->calls;
+    }
     bed_->opened.notify_all();
   }
 
-  // Returns when holds(word) is true; `asleep` counts those who sleep meanwhile.
+  // Returns when holds(word) is true, or after a sleep from which it was called too late: then it is time to be awake, since
+  // more may follow. `asleep` counts those who sleep.
   template <typename Holds>
   void wait(std::atomic<int>& asleep, const Holds& holds) {
     Clock::time_point end{};
@@ -235,7 +257,8 @@ class Workers final : public Team {
     std::unique_lock<std::mutex> held(bed_->lock);
     // Either open() sees this, or the word that it stored before is seen here.
     asleep.fetch_add(1);
-    bed_->opened.wait(held, [&] { return holds(word_.load()); });
+    const std::uint64_t calls = bed_->calls;
+    bed_->opened.wait(held, [&] { return holds(word_.load()) || bed_->calls != calls; });
     asleep.fetch_sub(1);
   }
 
@@ -247,6 +270,7 @@ class Workers final : public Team {
   double* seconds_ = nullptr;
   std::atomic<bool> wakes_{true};  // who ends a run may read it when the next has begun
   Clock::time_point before_{}, ended_{};
+  Trial trial_;
   pid_t started_in_;
   std::vector<Start> starts_;
   std::vector<pthread_t> threads_;

@@ -80,7 +80,10 @@ void try_one(const std::vector<std::uint8_t>& whole, nas_test::Random& random, O
   const auto last = static_cast<std::int64_t>(nas::Level::neoni8mm);
   const nas::Level level = static_cast<nas::Level>(random.between(0, last));
   std::string wrong;
-  const auto program = nas::Program::make(std::move(plan), nas::level_available(level) ? level : nas::best_level(), &wrong);
+  const nas::Level taken = nas::level_available(level) ? level : nas::best_level();
+  // In parts as for several threads, which this program does without.
+  const nas::Threads threads{static_cast<int>(random.between(1, 3)), 0.0};
+  const auto program = nas::Program::make(std::move(plan), taken, &wrong, threads);
   if (program == nullptr) {
     ++outcomes->unfit;
     return;

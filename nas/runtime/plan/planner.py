@@ -324,6 +324,11 @@ class Planner:
         self.program.ops.append(Op(kind, name, inputs, [output], constants or [], ints, floats))
         return output
 
+    def writer(self, tensor: Tensor) -> str:
+        """Return the kind of the operator that wrote a tensor, or nothing for an input."""
+        wrote = (op.kind for op in self.program.ops if any(one.owner is tensor.owner for one in op.outputs))
+        return next(wrote, "")
+
     def only_reader(self, name: str, op_type: str) -> Node | None:
         """Return the only reader of a value where it is of this kind, else None."""
         readers = self.consumers[name]
