@@ -13,6 +13,7 @@ from nas import _kernels
 from nas.errors import ModelFileError
 from nas.runtime.native import NativeRuntime
 from nas.runtime.plan.folding import LARGEST_RESULT, evaluated
+from nas.runtime.plan.program import Op, Program, Tensor
 
 LARGEST = 2**63 - 1
 
@@ -102,3 +103,55 @@ def test_too_little_memory_for_a_program(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(_kernels, "Program", without)
     path = write(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 3])
     assert "more memory than there is" in refused(path)
+
+
+def quantized_product(path: Path, bias_scale: float, bias_zero: int = 0) -> Path:
+    """A Gemm between pairs of QuantizeLinear and DequantizeLinear; the sums have a scale of 0.5 * 0.25."""
+    stored = {
+        **{"s": np.float32(0.5), "z": np.uint8(3), "w": np.arange(12, dtype=np.int8).reshape(3, 4)},
+        **{"ws": np.float32(0.25), "wz": np.int8(0), "b": np.array([5, -6, 7], np.int32)},
+        **{"bs": np.float32(bias_scale), "bz": np.int32(bias_zero)},
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+        helper.make_node("DequantizeLinear", ["b", "bs", "bz"], ["bd"]),
+        helper.make_node("Gemm", ["xd", "wd", "bd"], ["g"], transB=1),
+        helper.make_node("QuantizeLinear", ["g", "s", "z"], ["gq"]),
+        helper.make_node("DequantizeLinear", ["gq", "s", "z"], ["y"]),
+    ]
+    return write(path, nodes, [1, 4], **stored)
+
+
+def test_a_bias_that_is_not_in_units_of_the_sums(tmp_path: Path) -> None:
+    session = NativeRuntime().load(quantized_product(tmp_path / "whole.onnx", 0.125))
+    x = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
+    expected = x @ (0.25 * np.arange(12).reshape(3, 4)).T + 0.125 * np.array([5, -6, 7])
+    assert np.abs(session.run({"x": x})[0] - expected).max() <= 0.25
+    for scale, zero in ((0.25, 0), (float("nan"), 0), (0.125, 1)):
+        path = quantized_product(tmp_path / "other.onnx", scale, zero)
+        assert "a bias of other scales; expected those of the sums" in refused(path)
+
+
+@pytest.mark.parametrize("most", [2**30, 2**40, 2**62])
+def test_an_attention_that_claims_a_longer_cache_than_the_other(most: int) -> None:
+    def program(longest: int) -> bytes:
+        joint = Tensor("f32", (1, 1, 3, 4))
+        outputs = [Tensor("f32", (1, 4)) for _ in range(2)]
+        ops = [
+            Op(
+                "attention_cached",
+                f"a{i}",
+                [joint],
+                [out],
+                ints=(1, 1, 2 * i, 2 * i + 1, 1, 0, tokens),
+                floats=(1.0, 0.0),
+            )
+            for i, (out, tokens) in enumerate(zip(outputs, (8, longest), strict=True))
+        ]
+        return Program([joint], outputs, ops).to_bytes()
+
+    assert _kernels.Program(program(16)).most_tokens == 8
+    with pytest.raises(ValueError, match=r"operator 'a1' .* do not fit together"):
+        _kernels.Program(program(most))

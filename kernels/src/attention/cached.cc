@@ -5,6 +5,13 @@
 #include "nas/attention.h"
 
 namespace nas {
+namespace {
+
+// Of keys, which is what a cache of 4 GiB has; of scores, far beyond what can be computed in a day.
+constexpr std::int64_t kMostFloats = std::int64_t{1} << 30;
+constexpr double kMostScores = 68719476736.0;  // 2^36
+
+}  // namespace
 
 // ints: heads, kv_heads, buffer of keys, buffer of values, whether scores stay in float, zero point, most tokens.
 StepPtr make_attention_cached(const OpView& view) {
@@ -17,6 +24,8 @@ StepPtr make_attention_cached(const OpView& view) {
   if (std::int64_t(in.dims[2]) != heads + 2 * kv_heads || zero < 0 || zero > 255) return nullptr;
   const std::int64_t tokens = in.dims[1], size = in.dims[3];
   if (out.elements != std::uint64_t(tokens * heads * size) || most < tokens) return nullptr;
+  // The cache of a program is as long as its shortest attention says, which need not be this one.
+  if (most > kMostFloats / (kv_heads * size) || double(tokens) * double(most) * double(heads) > kMostScores) return nullptr;
   const float out_scale = view.op.floats[1];
   const bool bytes = is(out, Dtype::kU8);
   if (!(bytes ? out_scale > 0.0F : is(out, Dtype::kF32))) return nullptr;

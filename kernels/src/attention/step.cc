@@ -4,6 +4,11 @@
 #include "nas/attention.h"
 
 namespace nas {
+namespace {
+
+constexpr double kMostScores = 68719476736.0;  // 2^36, far beyond what can be computed in a day
+
+}  // namespace
 
 // ints: heads, kv_heads, whether it is causal, zero point, whether scores stay in float.
 StepPtr make_attention_f32(const OpView& view) {
@@ -15,6 +20,7 @@ StepPtr make_attention_f32(const OpView& view) {
   if (std::int64_t(in.dims[2]) != heads + 2 * kv_heads || zero < 0 || zero > 255) return nullptr;
   const std::int64_t tokens = in.dims[1], size = in.dims[3];
   if (out.elements != std::uint64_t(tokens * heads * size)) return nullptr;
+  if (double(tokens) * double(tokens) * double(heads) > kMostScores) return nullptr;
   const float out_scale = view.op.floats[1];
   const bool bytes = is(out, Dtype::kU8);
   if (!(bytes ? out_scale > 0.0F : is(out, Dtype::kF32))) return nullptr;

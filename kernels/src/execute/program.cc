@@ -10,6 +10,7 @@ namespace nas {
 namespace {
 
 constexpr std::size_t kGuard = 256;  // bytes behind arena and scratch that kernels may read
+constexpr std::size_t kMostScratch = std::size_t{1} << 32;  // as much as an arena may have
 
 StepPtr make_step(const OpView& view) {
   switch (view.op.kind) {
@@ -102,6 +103,10 @@ std::unique_ptr<Program> Program::make(Plan plan, Level level, std::string* erro
   for (const StepPtr& step : program->steps_) {
     scratch = std::max(scratch, step->scratch_bytes());
     shared = shared || step->parts() > 1;
+  }
+  if (scratch > kMostScratch) {
+    *error = "one of its operators needs " + std::to_string(scratch) + " bytes to work in, more than 4 GiB";
+    return nullptr;
   }
   const auto rounded = [](std::size_t bytes) { return (bytes + kGuard + 63) / 64 * 64; };
   program->arena_size_ = rounded(kept.arena_bytes);

@@ -14,6 +14,8 @@ from nas.runtime.plan.program import UNARIES, Constant, Grouped, Op, Tensor
 from nas.runtime.plan.values import Curve, Quantized, Real, Shape, Stored, dequantized
 
 _LEAST, _MOST = -128, 127
+# Two products of the same float32 scales, rounded in any order, are nearer than this.
+_SAME_SCALE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def integer_product(
         raise planner.refused(node, "scales of the weights that are not positive numbers")
     if bias is not None and bias.array.dtype != np.int32:
         raise planner.refused(node, f"a bias of {bias.array.dtype}; expected 32-bit integers behind DequantizeLinear")
+    if bias is not None and not _in_units_of_sums(bias, F32(quant.scale) * scale.astype(F32)):
+        raise planner.refused(node, "a bias of other scales; expected those of the sums, input's times weights'")
     centred = array.transpose(order).astype(np.int32)
     centred -= weights.zero.reshape(-1, *(1,) * (array.ndim - 1))
     tensor, ordered = _in_signed_bytes(planner, node, tensor, centred, window[-1])
@@ -186,6 +190,14 @@ def _grouped(weights: Stored, order: tuple[int, ...]) -> Grouped | None:
     """Return the weights in 4 bits where these axes are those in which a program's file keeps such."""
     # Their 8-bit values lie in -128..112 and have no zero point, so that nothing was changed or doubled.
     return weights.grouped if order in ((0, 2, 3, 1), (0, 1)) else None
+
+
+def _in_units_of_sums(bias: Stored, sums: NDArray[np.float32]) -> bool:
+    """Return whether an integer bias can be added to the sums as it is; one of a QLinear operator always can."""
+    if bias.scale is None or bias.zero is None:
+        return True
+    fits = bias.scale.size in (1, sums.size) and np.allclose(bias.scale, sums, rtol=_SAME_SCALE, atol=0.0)
+    return fits and not bias.zero.any()
 
 
 def _in_signed_bytes(
