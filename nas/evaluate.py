@@ -290,8 +290,8 @@ class Evaluator:
         if COMBINED in asked and all(f"proxy_{name}" in progress.values for name in DEFAULT):
             assert self.population is not None
             value = self.population.combined({name: progress.values[f"proxy_{name}"] for name in DEFAULT})
-            how = f"ranks of {', '.join(DEFAULT)} among {self.population.members} networks of the space, multiplied"
-            progress.compute(f"proxy_{COMBINED}", value, f"{how}; natural logarithm")
+            how = f"geometric mean of the ranks of {', '.join(DEFAULT)} among {self.population.members} networks"
+            progress.compute(f"proxy_{COMBINED}", value, f"{how} of the space; 1 is the best")
 
     def _export(self, module: nn.Module, architecture: Architecture, target: Path, preprocessing: Encoding) -> None:
         from nas.quantize.static import needs_reduced_range, quantize_static

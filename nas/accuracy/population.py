@@ -64,7 +64,7 @@ class Population:
         os.replace(unfinished, self.path)
 
     def combined(self, scores: Mapping[str, float]) -> float:
-        """Return the product of the ranks of one network's default scores, as a logarithm; larger is better.
+        """Return the geometric mean of the relative ranks of one network's default scores, between 0 and 1.
 
         Raises:
             CandidateError: ``degenerate`` if a score is missing.
@@ -73,7 +73,8 @@ class Population:
         missing = [name for name in DEFAULT if name not in scores]
         if missing:
             raise CandidateError("degenerate", f"combined needs {', '.join(missing)}, which gave no score")
-        return float(rank_product_within(self._known(), {name: [scores[name]] for name in DEFAULT})[0])
+        product = rank_product_within(self._known(), {name: [scores[name]] for name in DEFAULT})[0]
+        return float(np.exp(product / len(DEFAULT)))
 
     def _known(self) -> Mapping[str, list[float]]:
         if not self._scores:
