@@ -144,19 +144,67 @@ inline Floats sums_of_16(Floats* x) {
   return __builtin_shuffle(x[0], x[1], even8) + __builtin_shuffle(x[0], x[1], odd8);
 }
 
+// Keys and values of a long cache come from the third level, where the hardware stops at each page; so they are asked for
+// some rows ahead.
+constexpr std::int64_t kRowsAhead = 32;
+
+// Products of a query's 16 values, or fewer, with those of `Keys` keys, added to their sums.
+template <int Keys>
+inline void add_keys(const float* q, const float* k, std::int64_t stride, std::int64_t i, std::int64_t lanes, Floats* sums) {
+  const Floats value = floats_from(q, i, lanes);
+#pragma GCC unroll 16
+  for (int r = 0; r < Keys; ++r) {
+    __builtin_prefetch(k + (r + kRowsAhead) * stride + i);
+    sums[r] += value * floats_from(k + r * stride, i, lanes);
+  }
+}
+
 // scores[j] = q . k[j]
 void dot_keys(const float* q, const float* k, std::int64_t stride, std::int64_t keys, std::int64_t width,
               float* scores) {
-  for (std::int64_t j = 0; j < keys; j += 16) {
-    const std::int64_t here = keys - j < 16 ? keys - j : 16;
+  std::int64_t j = 0;
+  for (; j + 16 <= keys; j += 16, k += 16 * stride) {
     Floats sums[16] = {};
-    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
-      const Floats value = floats_from(q, i, lanes);
-      for (std::int64_t r = 0; r < here; ++r) sums[r] += value * floats_from(k + (j + r) * stride, i, lanes);
-    });
-    const Floats dots = sums_of_16(sums);
-    here == 16 ? store(scores + j, dots) : store_some(scores + j, dots, here);
+    std::int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) add_keys<16>(q, k, stride, i, kLanes, sums);
+    if (i < width) add_keys<16>(q, k, stride, i, width - i, sums);
+    store(scores + j, sums_of_16(sums));
   }
+  if (j == keys) return;
+  Floats sums[16] = {};
+  each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+    for (std::int64_t r = 0; r < keys - j; ++r) add_keys<1>(q, k + r * stride, stride, i, lanes, sums + r);
+  });
+  store_some(scores + j, sums_of_16(sums), keys - j);
+}
+
+#if defined(__AVX512F__)
+constexpr int kValuesAtOnce = 4;
+#else
+constexpr int kValuesAtOnce = 1;
+#endif
+
+// out[i] = sum over j of weights[j] * v[j][i] for `Vectors` vectors, the last of `lanes`. Four sums each, since one would
+// wait for each of its additions.
+template <int Vectors>
+inline void mix_values(const float* weights, const float* v, std::int64_t stride, std::int64_t seen, std::int64_t lanes,
+                       Floats* out) {
+  Floats parts[4][Vectors] = {};
+  const auto add = [&](std::int64_t j, int part) {
+    const float* row = v + j * stride;
+#pragma GCC unroll 4
+    for (int at = 0; at < Vectors; ++at) {
+      __builtin_prefetch(row + kRowsAhead * stride + at * kLanes);
+      parts[part][at] += floats_from(row, at * kLanes, at + 1 < Vectors ? kLanes : lanes) * weights[j];
+    }
+  };
+  std::int64_t j = 0;
+  for (; j + 4 <= seen; j += 4) {
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) add(j + part, part);
+  }
+  for (; j < seen; ++j) add(j, 0);
+  for (int at = 0; at < Vectors; ++at) out[at] = (parts[0][at] + parts[1][at]) + (parts[2][at] + parts[3][at]);
 }
 
 void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
@@ -180,19 +228,21 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
         total += power;
       });
       const float sum = sum_of(total);
-      each_vector(args.head_dim, [&](std::int64_t i, std::int64_t lanes) {
-        // Four sums, since one would wait for each of its additions.
-        Floats parts[4] = {};
-        std::int64_t j = 0;
-        for (; j + 4 <= seen; j += 4) {
-          for (int part = 0; part < 4; ++part) {
-            parts[part] += floats_from(v + (j + part) * args.v.token, i, lanes) * s.scores[j + part];
-          }
-        }
-        for (; j < seen; ++j) parts[0] += floats_from(v + j * args.v.token, i, lanes) * s.scores[j];
-        const Floats value = (parts[0] + parts[1]) + (parts[2] + parts[3]);
-        write(query, head * args.head_dim + i, seen > 0 ? value / sum : Floats{}, lanes);
-      });
+      const auto say = [&](std::int64_t i, std::int64_t lanes, Floats mixed) {
+        write(query, head * args.head_dim + i, seen > 0 ? mixed / sum : Floats{}, lanes);
+      };
+      std::int64_t i = 0;
+      for (; i + kValuesAtOnce * kLanes <= args.head_dim; i += kValuesAtOnce * kLanes) {
+        Floats mixed[kValuesAtOnce];
+        mix_values<kValuesAtOnce>(s.scores, v + i, args.v.token, seen, kLanes, mixed);
+        for (int at = 0; at < kValuesAtOnce; ++at) say(i + at * kLanes, kLanes, mixed[at]);
+      }
+      for (; i < args.head_dim; i += kLanes) {
+        const std::int64_t lanes = args.head_dim - i < kLanes ? args.head_dim - i : kLanes;
+        Floats mixed;
+        mix_values<1>(s.scores, v + i, args.v.token, seen, lanes, &mixed);
+        say(i, lanes, mixed);
+      }
     }
   }
 }
