@@ -131,28 +131,29 @@ class serving:  # noqa: N801 - reads as a sentence
 
 
 def browse(
-    chromium: str, url: str, folder: Path, *flags: str, awaited: str, size: str = "1600,1000"
+    chromium: str, url: str, folder: Path, *flags: str, awaited: str, front: bool = False, size: str = "1600,1000"
 ) -> tuple[str, Path]:
     """Return the drawn page's DOM and a picture of it.
 
-    The browser is started again, three times in all, when it hangs or when its own clock ran out before ``awaited`` was
-    there, as happens on a busy machine.
+    The browser is started again, three times in all, when it hangs or when its own clock ran out before ``awaited``,
+    and the front's colour where asked for, were there, as happens on a busy machine; its clock then runs longer.
     """
     dom, picture = "", folder / "page.png"
     for attempt in (1, 2, 3):
         profile = folder / f"profile{attempt}-{time.monotonic_ns()}"
         command = [chromium, *FLAGS, OFFLINE, *flags, f"--user-data-dir={profile}", f"--window-size={size}"]
-        command += ["--virtual-time-budget=20000", f"--screenshot={picture}", "--dump-dom", url]
+        command += [f"--virtual-time-budget={20000 * attempt}", f"--screenshot={picture}", "--dump-dom", url]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=40, check=True)
+            done = subprocess.run(command, capture_output=True, timeout=60, check=True)
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
             continue
         finally:
             shutil.rmtree(profile, ignore_errors=True)
         dom = done.stdout.decode()
-        if picture.is_file() and awaited in dom:
+        if picture.is_file() and awaited in dom and (not front or pixels(picture, FRONT) > 300):
             return dom, picture
-    pytest.fail(f"Chromium did not render {url} in three tries; '{awaited}' is not in {dom[-2000:]!r}")
+    wanted = f"'{awaited}'" + (" and a front" if front else "")
+    pytest.fail(f"Chromium did not render {url} in three tries; there is no {wanted} in {dom[-2000:]!r}")
 
 
 def pixels(picture: Path, colour: tuple[int, int, int]) -> int:
@@ -184,19 +185,19 @@ def test_the_pareto_page_draws_inside_mlflow(chromium: str, site: Site, tmp_path
     # The frame is sandboxed; in a process of its own its picture would be missing from the screenshot.
     together = ("--disable-site-isolation-trials", "--disable-features=IsolateSandboxedIframes")
     page = site.url(f"/{site.parent}/artifacts/pareto.html")
-    _, picture = browse(chromium, page, tmp_path, *together, awaited="mlflow-html-iframe")
-    assert pixels(picture, FRONT) > 300
+    browse(chromium, page, tmp_path, *together, awaited="mlflow-html-iframe", front=True)
 
 
 def test_the_pareto_page_draws_offline(chromium: str, site: Site, tmp_path: Path) -> None:
     alone = tmp_path / "alone.html"
     shutil.copy(site.pareto, alone)
     unreachable = "--host-resolver-rules=MAP * ~NOTFOUND"
-    dom, picture = browse(chromium, alone.as_uri(), tmp_path, unreachable, awaited="js-line", size="1200,800")
+    dom, picture = browse(
+        chromium, alone.as_uri(), tmp_path, unreachable, awaited="js-line", front=True, size="1200,800"
+    )
     lines = re.findall(r'<path class="js-line"[^>]* d="(M[^"]+)"', dom)
     assert any(line.count("L") + line.count("H") + line.count("V") > 3 for line in lines), "the front's line is missing"
     assert len(re.findall(r'<path class="point', dom)) >= 10
     assert "digits-convnet" in dom
     with Image.open(picture) as opened:
         assert len(opened.convert("RGB").getcolors(1 << 24)) > 100
-    assert pixels(picture, FRONT) > 300
