@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,6 +16,8 @@ from nas.accuracy.combined import DEFAULT, rank_product_within
 from nas.data import Dataset
 from nas.errors import CandidateError, ConfigError, DegenerateArchitectureError
 from nas.protocols import DeviceGate, SearchSpace
+
+logger = logging.getLogger(__name__)
 
 # Ranks among 32 members cost up to .015 of Kendall's tau against ranks among all (experiments/20261124_proxies).
 MEMBERS = 32
@@ -105,5 +108,5 @@ class Population:
             try:
                 rows.append(score_all(module, torch.from_numpy(images), torch.from_numpy(labels), DEFAULT))
             except CandidateError as error:
-                print(f"a network of the population gave no score: {error}", flush=True)
+                logger.info("a network of the population gave no score: %s", error)
         return rows

@@ -188,7 +188,9 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     check_sources(parts)
     _sampler(parts, 0)
     read_requests(parts)
-    first = first_candidates(parts) if store.get(_FIRST) is None else []
+    first = store.get(_FIRST)
+    if first is None:
+        first = first_candidates(parts)
     _check_same_machine(parts, store)
     if store.get("uuid") is None:
         store.put("uuid", uuid.uuid4().hex)
@@ -201,8 +203,7 @@ def _start(config: Mapping[str, Any], folder: Path, store: StudyStore) -> Parts:
     store.put("device", _device_facts(parts))
     store.put(DEVICES, {name: _device_facts(part) for name, part in parts.each.items()})
     store.put("data", parts.dataset.fingerprint)
-    if store.get(_FIRST) is None:
-        store.put(_FIRST, first)
+    store.put(_FIRST, first)
     store.put("finished", False)
     for name, content in parts.dataset.study_files.items():
         (folder / name).write_text(content, encoding="utf-8")

@@ -117,15 +117,8 @@ class SearchReport:
         if not self.devices:
             return {}
         kept = (
-            "front",
-            "hypervolume",
-            "reference",
-            "export",
-            "shipped",
-            "reason",
-            "notes",
-            "measurements",
-            "prediction",
+            *("front", "hypervolume", "reference", "export", "shipped", "reason", "notes"),
+            *("measurements", "prediction"),
         )
         reports = {name: report.to_dict() for name, report in self.devices.items()}
         return {
