@@ -103,23 +103,32 @@ def cutting(monkeypatch, board):
     plan = {"step": "", "left": 0, "sessions": 0}
     begin, send = bare._Link.__init__, bare._Link.send
 
-    def cut(step, late=0.0):
-        if plan["step"] == step and plan["left"] > 0:
-            plan["left"] -= 1
-            threading.Timer(late, board.sshd.cut).start() if late else board.sshd.cut()
+    def cut(step, link, late=0.0):
+        if plan["step"] != step or plan["left"] == 0:
+            return
+        plan["left"] -= 1
+        if late:
+            threading.Timer(late, board.sshd.cut).start()
+            return
+        # Right after its start the client may have no connection yet that could be cut.
+        for _ in range(200):
+            board.sshd.cut()
+            if link._stream.status(0.05) is not None:
+                return
+        pytest.fail(f"the link could not be cut at '{step}'")
 
     def spied_begin(self, *args):
         plan["sessions"] += 1
         begin(self, *args)
-        cut("greeting")
+        cut("greeting", self)
 
     def spied_send(self, data, deadline):
         if plan["step"] == "half sent" and plan["left"] > 0:
             self._stream.write(data[: len(data) // 2], deadline)
-        cut("half sent")
-        cut("send")
+        cut("half sent", self)
+        cut("send", self)
         send(self, data, deadline)
-        cut("running", late=0.7)
+        cut("running", self, late=0.7)
 
     monkeypatch.setattr(bare._Link, "__init__", spied_begin)
     monkeypatch.setattr(bare._Link, "send", spied_send)
