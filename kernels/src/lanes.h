@@ -120,7 +120,7 @@ template <typename Vector>
 // To the nearest integer, ties to even, for magnitudes below 2^22: adding 1.5 * 2^23 leaves no bits behind the point.
 [[maybe_unused]] inline Ints rounded(Floats x) {
   const Floats shifted = x + 12582912.0F;
-  return reinterpret_cast<Ints>(shifted) - 0x4B400000;
+  return reinterpret_cast<Ints>(reinterpret_cast<Unsigned>(shifted) - 0x4B400000U);
 }
 
 // --- 8 bits.
@@ -223,7 +223,7 @@ template <typename Body>
 [[maybe_unused]] inline Floats exp_of_negative(Floats x) {
   const Floats bounded = larger(x, splat(-87.0F));
   const Floats shifted = fused(bounded, splat(1.44269504F), splat(12582912.0F));
-  const Ints power = reinterpret_cast<Ints>(shifted) - 0x4B400000;
+  const Unsigned power = reinterpret_cast<Unsigned>(shifted) - 0x4B400000U;
   const Floats n = shifted - 12582912.0F;
   const Floats r = fused(n, splat(-1.42860677e-6F), fused(n, splat(-0.693145752F), bounded));
   Floats p = fused(r, splat(1.38143204e-3F), splat(8.36885109e-3F));
@@ -232,7 +232,8 @@ template <typename Body>
   p = fused(p, r, splat(4.99999934e-1F));
   p = fused(p, r, splat(1.0F));
   p = fused(p, r, splat(1.0F));
-  const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + (power << 23));
+  // Without a sign: where x is not a number, or above 0, the sum may wrap.
+  const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Unsigned>(p) + (power << 23));
   return x < splat(-87.0F) ? Floats{} : scaled;
 }
 
