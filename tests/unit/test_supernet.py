@@ -348,7 +348,7 @@ def test_what_cannot_share_is_refused(digits):
         sharing(Toy(TASK, (8,)))
     with pytest.raises(ConfigError, match="trains no Linear"):
         Supernet().train(nn.Linear(2, 2), digits, digits.preprocessing(8, 8), 0)
-    for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 30.0}, {"recalibration_images": 0}):
+    for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 40.0}, {"recalibration_images": 0}):
         with pytest.raises(ConfigError, match=f"accuracy.{next(iter(wrong))}="):
             Supernet(**wrong)
 
