@@ -71,50 +71,65 @@ template <typename Vector>
 #endif
 }
 
-// The second where either is NaN, as x86's own instructions have it.
-[[maybe_unused]] inline Floats smaller(Floats a, Floats b) {
+// What the compiler makes of a choice between lanes, of a product and a sum in one rounding, or of a vector longer than a
+// register is a loop over single lanes; so these are written for the registers that there are.
 #if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+using Register = __m512;
+inline Register smaller_of(Register a, Register b) { return _mm512_min_ps(a, b); }
+inline Register larger_of(Register a, Register b) { return _mm512_max_ps(a, b); }
+inline Register fused_of(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+inline Register first_if_less(Register a, Register b, Register yes, Register no) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+using Register = __m256;
+inline Register smaller_of(Register a, Register b) { return _mm256_min_ps(a, b); }
+inline Register larger_of(Register a, Register b) { return _mm256_max_ps(a, b); }
+inline Register fused_of(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
+inline Register first_if_less(Register a, Register b, Register yes, Register no) {
+  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+#elif defined(__aarch64__)
+using Register = float32x4_t;
+inline Register smaller_of(Register a, Register b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+inline Register larger_of(Register a, Register b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Register fused_of(Register a, Register b, Register c) { return vfmaq_f32(c, a, b); }
+inline Register first_if_less(Register a, Register b, Register yes, Register no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
 #else
-  return a < b ? a : b;
+using Register = float;
+inline Register smaller_of(Register a, Register b) { return a < b ? a : b; }
+inline Register larger_of(Register a, Register b) { return a > b ? a : b; }
+inline Register fused_of(Register a, Register b, Register c) { return std::fma(a, b, c); }
+inline Register first_if_less(Register a, Register b, Register yes, Register no) { return a < b ? yes : no; }
 #endif
+
+template <class Function, class... Vectors>
+[[maybe_unused]] inline Floats by_registers(Function function, const Vectors&... vectors) {
+  Floats out;
+  constexpr std::size_t count = sizeof(Floats) / sizeof(Register);
+  const auto part = [](const Floats& x, std::size_t i) {
+    Register one;
+    std::memcpy(&one, reinterpret_cast<const char*>(&x) + i * sizeof one, sizeof one);
+    return one;
+  };
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < count; ++i) {
+    const Register one = function(part(vectors, i)...);
+    std::memcpy(reinterpret_cast<char*>(&out) + i * sizeof one, &one, sizeof one);
+  }
+  return out;
 }
 
-[[maybe_unused]] inline Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
-#else
-  return a > b ? a : b;
-#endif
-}
+// The second where either is NaN, as x86's own instructions have it.
+[[maybe_unused]] inline Floats smaller(Floats a, Floats b) { return by_registers(smaller_of, a, b); }
+[[maybe_unused]] inline Floats larger(Floats a, Floats b) { return by_registers(larger_of, a, b); }
 
 // One rounding.
-[[maybe_unused]] inline Floats fused(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b),
-                                                  reinterpret_cast<__m512>(c)));
-#else
-  Floats out;
-#if defined(__FMA__)
-  for (int i = 0; i < 16; i += 8) {
-    const float* pa = reinterpret_cast<const float*>(&a) + i;
-    const float* pb = reinterpret_cast<const float*>(&b) + i;
-    const float* pc = reinterpret_cast<const float*>(&c) + i;
-    _mm256_storeu_ps(reinterpret_cast<float*>(&out) + i,
-                     _mm256_fmadd_ps(_mm256_loadu_ps(pa), _mm256_loadu_ps(pb), _mm256_loadu_ps(pc)));
-  }
-#elif defined(__aarch64__)
-  for (int i = 0; i < 16; i += 4) {
-    const float* pa = reinterpret_cast<const float*>(&a) + i;
-    const float* pb = reinterpret_cast<const float*>(&b) + i;
-    const float* pc = reinterpret_cast<const float*>(&c) + i;
-    vst1q_f32(reinterpret_cast<float*>(&out) + i, vfmaq_f32(vld1q_f32(pc), vld1q_f32(pa), vld1q_f32(pb)));
-  }
-#else
-  for (int i = 0; i < 16; ++i) out[i] = std::fma(a[i], b[i], c[i]);
-#endif
-  return out;
-#endif
+[[maybe_unused]] inline Floats fused(Floats a, Floats b, Floats c) { return by_registers(fused_of, a, b, c); }
+
+// `yes` in lanes where a < b, else `no`.
+[[maybe_unused]] inline Floats if_less(Floats a, Floats b, Floats yes, Floats no) {
+  return by_registers(first_if_less, a, b, yes, no);
 }
 
 // To the nearest integer, ties to even, for magnitudes below 2^22: adding 1.5 * 2^23 leaves no bits behind the point.
@@ -234,7 +249,7 @@ template <typename Body>
   p = fused(p, r, splat(1.0F));
   // Without a sign: where x is not a number, or above 0, the sum may wrap.
   const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Unsigned>(p) + (power << 23));
-  return x < splat(-87.0F) ? Floats{} : scaled;
+  return if_less(x, splat(-87.0F), Floats{}, scaled);
 }
 
 }  // namespace

@@ -37,8 +37,8 @@ struct Writer {
 // Lanes past the end of a row count as zero.
 [[maybe_unused]] inline Floats kept(Floats value, std::int64_t lanes) {
   if (lanes == kLanes) return value;
-  const Ints number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return number < splat_int(static_cast<std::int32_t>(lanes)) ? value : Floats{};
+  const Floats number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return if_less(number, splat(static_cast<float>(lanes)), value, Floats{});
 }
 
 }  // namespace

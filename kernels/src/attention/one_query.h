@@ -84,7 +84,8 @@ inline void mix_values(const float* weights, const float* v, std::int64_t stride
   for (int at = 0; at < Vectors; ++at) out[at] = (parts[0][at] + parts[1][at]) + (parts[2][at] + parts[3][at]);
 }
 
-void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
+void attention_in_floats(const AttentionArgs& args) {
+  float* scores = static_cast<float*>(args.scratch);
   const std::int64_t group = args.heads / args.kv_heads;
   const Writer write(args.y);
   for (std::int64_t head = 0; head < args.heads; ++head) {
@@ -95,12 +96,12 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
       if (unit < args.units.first || unit >= args.units.end) continue;
       const std::int64_t seen = visible(args, query);
       dot_keys(args.q.data + head * args.q.head + query * args.q.token, args.k.data + kv * args.k.head, args.k.token,
-               seen, args.head_dim, s.scores);
-      const float top = largest_of(s.scores, seen);
+               seen, args.head_dim, scores);
+      const float top = largest_of(scores, seen);
       Floats total = {};
       each_vector(seen, [&](std::int64_t j, std::int64_t lanes) {
-        const Floats power = kept(exp_of_negative((floats_from(s.scores, j, lanes) - top) * args.scale), lanes);
-        lanes == kLanes ? store(s.scores + j, power) : store_some(s.scores + j, power, lanes);
+        const Floats power = kept(exp_of_negative((floats_from(scores, j, lanes) - top) * args.scale), lanes);
+        lanes == kLanes ? store(scores + j, power) : store_some(scores + j, power, lanes);
         total += power;
       });
       const float sum = sum_of(total);
@@ -110,13 +111,13 @@ void attention_in_floats(const AttentionArgs& args, const AttentionScratch& s) {
       std::int64_t i = 0;
       for (; i + kValuesAtOnce * kLanes <= args.head_dim; i += kValuesAtOnce * kLanes) {
         Floats mixed[kValuesAtOnce];
-        mix_values<kValuesAtOnce>(s.scores, v + i, args.v.token, seen, kLanes, mixed);
+        mix_values<kValuesAtOnce>(scores, v + i, args.v.token, seen, kLanes, mixed);
         for (int at = 0; at < kValuesAtOnce; ++at) say(i + at * kLanes, kLanes, mixed[at]);
       }
       for (; i < args.head_dim; i += kLanes) {
         const std::int64_t lanes = args.head_dim - i < kLanes ? args.head_dim - i : kLanes;
         Floats mixed;
-        mix_values<1>(s.scores, v + i, args.v.token, seen, lanes, &mixed);
+        mix_values<1>(scores, v + i, args.v.token, seen, lanes, &mixed);
         say(i, lanes, mixed);
       }
     }

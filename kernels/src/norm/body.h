@@ -89,7 +89,7 @@ void silu(const float* x, std::int64_t count, float* y) {
     const Floats value = floats_from(x, i, lanes);
     const Floats power = exp_of_negative(smaller(value, -value));
     const Floats share = 1.0F / (power + 1.0F);
-    const Floats result = value * (value < Floats{} ? share * power : share);
+    const Floats result = value * if_less(value, Floats{}, share * power, share);
     lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
   });
 }
