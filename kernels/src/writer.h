@@ -10,7 +10,7 @@ namespace {
   const std::int64_t offset = row * x.stride + i;
   if (x.type == nas::Type::f32) return floats_from(static_cast<const float*>(x.data), offset, lanes);
   const Ints bytes = bytes_from(x.data, offset, x.type == nas::Type::s8, lanes) - x.quantization.zero_point;
-  return __builtin_convertvector(bytes, Floats) * x.quantization.scale;
+  return to_floats(bytes) * x.quantization.scale;
 }
 
 // How a float becomes an element of the output.
@@ -33,12 +33,5 @@ struct Writer {
     bytes_to(y.data, offset, q, lanes);
   }
 };
-
-// Lanes past the end of a row count as zero.
-[[maybe_unused]] inline Floats kept(Floats value, std::int64_t lanes) {
-  if (lanes == kLanes) return value;
-  const Floats number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return if_less(number, splat(static_cast<float>(lanes)), value, Floats{});
-}
 
 }  // namespace

@@ -20,7 +20,7 @@ from nas.testing.zoo import TransformerBlock
 WIDTH = 96
 # Heads, whether a token sees only what came before, and tokens: beyond 64 attention is in products of 16 bits.
 KINDS = {"many": (2, False, 69), "many-causal": (3, True, 69), "few": (3, False, 64), "few-causal": (2, True, 33)}
-# Largest and mean difference from ONNX Runtime, of the largest output: a quantum that falls on the other side of a rounding.
+# Largest and mean difference from ONNX Runtime, of the largest output: a quantum beyond a rounding.
 LARGEST, MEAN = 0.01, 0.0005
 
 

@@ -5,21 +5,53 @@
 
 namespace {
 
-// Sums of 16 vectors, one per lane: pairs are added lane by lane in four rounds.
-inline Floats sums_of_16(Floats* x) {
-  const Ints even = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
-  const Ints odd = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
-  const Ints even2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
-  const Ints odd2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
-  const Ints even4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
-  const Ints odd4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
-  const Ints even8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
-  const Ints odd8 = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
+// Sums of 16 vectors, one per lane: neighbours are added, then neighbours of those, in four rounds.
+#if defined(__AVX512F__)
+inline Floats sums_of_16(Floats* of) {
+  using Order = Ints::Part;
+  FloatPart x[16];
+  for (int i = 0; i < 16; ++i) x[i] = of[i].part[0];
+  const Order even = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
+  const Order odd = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
+  const Order even2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
+  const Order odd2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
+  const Order even4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
+  const Order odd4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
+  const Order even8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
+  const Order odd8 = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
   for (int i = 0; i < 16; i += 2) x[i / 2] = __builtin_shuffle(x[i], x[i + 1], even) + __builtin_shuffle(x[i], x[i + 1], odd);
   for (int i = 0; i < 8; i += 2) x[i / 2] = __builtin_shuffle(x[i], x[i + 1], even2) + __builtin_shuffle(x[i], x[i + 1], odd2);
   for (int i = 0; i < 4; i += 2) x[i / 2] = __builtin_shuffle(x[i], x[i + 1], even4) + __builtin_shuffle(x[i], x[i + 1], odd4);
-  return __builtin_shuffle(x[0], x[1], even8) + __builtin_shuffle(x[0], x[1], odd8);
+  return {{__builtin_shuffle(x[0], x[1], even8) + __builtin_shuffle(x[0], x[1], odd8)}};
 }
+#else
+using Quad = float __attribute__((vector_size(16)));
+
+// Sums of neighbours: the first two are of `a`, the others of `b`.
+inline Quad neighbours(Quad a, Quad b) {
+#if defined(__SSE3__)
+  return Quad(_mm_hadd_ps(__m128(a), __m128(b)));
+#elif defined(__aarch64__)
+  return Quad(vpaddq_f32(float32x4_t(a), float32x4_t(b)));
+#else
+  return Quad{a[0] + a[1], a[2] + a[3], b[0] + b[1], b[2] + b[3]};
+#endif
+}
+
+inline Floats sums_of_16(Floats* of) {
+  Quad sums[4];
+  for (int i = 0; i < 4; ++i) {
+    Quad one[4];  // sums of four neighbours each
+    for (int j = 0; j < 4; ++j) {
+      Quad x[4];
+      std::memcpy(x, of + 4 * i + j, sizeof x);
+      one[j] = neighbours(neighbours(x[0], x[1]), neighbours(x[2], x[3]));
+    }
+    sums[i] = neighbours(neighbours(one[0], one[1]), neighbours(one[2], one[3]));
+  }
+  return load<Floats>(sums);
+}
+#endif
 
 // Keys and values of a long cache come from the third level, where the hardware stops at each page; so they are asked for
 // some rows ahead.

@@ -9,8 +9,6 @@ using nas::kShortQueries;
 using nas::ShortScratch;
 using nas::whole_pairs;
 
-using Shorts = std::int16_t __attribute__((vector_size(32)));
-
 // A register of sums, and how many neighbours of the index that is summed over lie side by side for it.
 #if defined(__AVX512VNNI__)
 using Sums = __m512i;
@@ -100,14 +98,6 @@ inline void products_of_block(const std::int16_t* factors, std::int64_t factors_
   }
 }
 
-inline void shorts_to(std::int16_t* p, Ints x) {
-#if defined(__AVX512F__)
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(x)));
-#else
-  store(p, __builtin_convertvector(x, Shorts));
-#endif
-}
-
 // How floats become integers of at most `limit`, and what a unit of these is worth; rows of zeros are worth nothing.
 struct Rounding {
   float inverse = 0.0F, unit = 0.0F, limit;
@@ -129,23 +119,24 @@ struct Rounding {
 
 // The first `width` as 16 bits, and zeros up to a whole vector.
 inline void round_row(const Rounding& as_integers, const float* x, std::int64_t width, std::int16_t* out) {
-  each_vector(width, [&](std::int64_t i, std::int64_t lanes) { shorts_to(out + i, as_integers(floats_from(x, i, lanes))); });
+  each_vector(width, [&](std::int64_t i, std::int64_t lanes) { store_shorts(out + i, as_integers(floats_from(x, i, lanes))); });
 }
 
 #if defined(__AVX512F__)
 // 16 vectors of 16 lanes, turned: four rounds that each exchange what lies 1, 2, 4, 8 apart.
 inline void turn(Ints* x) {
+  using Lanes = Ints::Part;
   for (int apart = 1; apart < 16; apart *= 2) {
-    Ints low, high;
+    Lanes low, high;
     for (int i = 0; i < 16; ++i) {
       low[i] = (i & apart) == 0 ? i : 16 + i - apart;
       high[i] = (i & apart) == 0 ? i + apart : 16 + i;
     }
     for (int i = 0; i < 16; ++i) {
       if ((i & apart) != 0) continue;
-      const Ints a = x[i], b = x[i + apart];
-      x[i] = __builtin_shuffle(a, b, low);
-      x[i + apart] = __builtin_shuffle(a, b, high);
+      const Lanes a = x[i].part[0], b = x[i + apart].part[0];
+      x[i].part[0] = __builtin_shuffle(a, b, low);
+      x[i + apart].part[0] = __builtin_shuffle(a, b, high);
     }
   }
 }
@@ -192,7 +183,7 @@ float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortS
     each_vector(args.head_dim, [&](std::int64_t i, std::int64_t lanes) {
       const Ints now = as_integers(floats_from(value, i, lanes));
       if constexpr (kTogether == 1) {
-        shorts_to(to + i, now);
+        store_shorts(to + i, now);
       } else {
         const Ints next = j + 1 < args.keys ? as_integers(floats_from(value + args.v.token, i, lanes)) : Ints{};
         store(to + 2 * i, (now & 0xFFFF) | (next << 16));
@@ -202,30 +193,14 @@ float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortS
   return as_integers.unit;
 }
 
-inline std::int32_t total_of(Ints x) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_epi32(reinterpret_cast<__m512i>(x));
-#else
-  std::int32_t total = 0;
-  for (int i = 0; i < 16; ++i) total += x[i];
-  return total;
-#endif
-}
-
 inline std::int32_t largest_score(const std::int32_t* scores, std::int64_t seen) {
   Ints largest = splat_int(INT32_MIN);
-  const Ints number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   each_vector(seen, [&](std::int64_t i, std::int64_t lanes) {
     const Ints score = load<Ints>(scores + i);
-    largest = (score > largest) & (number < splat_int(std::int32_t(lanes))) ? score : largest;
+    const Ints own = lanes == kLanes ? score : if_less(lane_numbers(), splat_int(std::int32_t(lanes)), score, largest);
+    largest = if_less(largest, own, own, largest);
   });
-#if defined(__AVX512F__)
-  return _mm512_reduce_max_epi32(reinterpret_cast<__m512i>(largest));
-#else
-  std::int32_t top = largest[0];
-  for (int i = 1; i < 16; ++i) top = largest[i] > top ? largest[i] : top;
-  return top;
-#endif
+  return max_of(largest);
 }
 
 // One query among a block's: where its scores lie and what becomes of them. Steps are taken for all queries of a block
@@ -242,7 +217,7 @@ struct ShortRow {
 inline void raise(ShortRow& row) {
   Floats sum = {};
   each_vector(row.seen, [&](std::int64_t i, std::int64_t lanes) {
-    const Floats score = __builtin_convertvector(load<Ints>(row.scores + i), Floats);
+    const Floats score = to_floats(load<Ints>(row.scores + i));
     const Floats power = kept(exp_of_negative((score - row.top) * row.factor), lanes);
     store(row.scores + i, power);
     sum += power;
@@ -258,10 +233,10 @@ inline void weigh_in_shorts(ShortRow& row, std::int64_t end) {
   for (; i < row.seen; i += kLanes) {
     const Ints weight = rounded(load<Floats>(row.scores + i) * row.unit);
     total += weight;
-    shorts_to(row.weights + i, weight);
+    store_shorts(row.weights + i, weight);
   }
-  for (; i < end; i += kLanes) shorts_to(row.weights + i, Ints{});
-  const std::int32_t whole = total_of(total);
+  for (; i < end; i += kLanes) store_shorts(row.weights + i, Ints{});
+  const std::int32_t whole = sum_of(total);
   row.share = whole > 0 ? 1.0F / static_cast<float>(whole) : 0.0F;
 }
 
@@ -286,7 +261,7 @@ void short_block(const AttentionArgs& args, const ShortScratch& s, std::int64_t 
   products_of_block(s.weights, keys, s.values, width * kTogether, kLanes * kTogether, width / kLanes, seen, s.mixed, width);
   for (std::int64_t q = 0; q < count; ++q) {
     each_vector(args.head_dim, [&](std::int64_t i, std::int64_t lanes) {
-      const Floats value = __builtin_convertvector(load<Ints>(s.mixed + q * width + i), Floats) * (rows[q].share * value_unit);
+      const Floats value = to_floats(load<Ints>(s.mixed + q * width + i)) * (rows[q].share * value_unit);
       write(first + q, head * args.head_dim + i, value, lanes);
     });
   }

@@ -22,10 +22,10 @@ void add(const nas::BinaryArgs& args) {
   each_vector(args.count, [&](std::int64_t i, std::int64_t lanes) {
     Floats sum = splat(fixed);
     if (!single) {
-      const Floats b = __builtin_convertvector(bytes_from(args.b_data, i, is_signed, lanes), Floats);
+      const Floats b = to_floats(bytes_from(args.b_data, i, is_signed, lanes));
       sum = fused(b, splat(b_ratio), sum);
     }
-    const Floats a = __builtin_convertvector(bytes_from(args.a_data, i, is_signed, lanes), Floats);
+    const Floats a = to_floats(bytes_from(args.a_data, i, is_signed, lanes));
     sum = fused(a, splat(a_ratio), sum);
     bytes_to(args.c_data, i, rounded(within(sum, args.low, args.high)), lanes);
   });
@@ -39,7 +39,7 @@ void multiply(const nas::BinaryArgs& args) {
   each_vector(args.count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints a = bytes_from(args.a_data, i, is_signed, lanes) - args.a.zero_point;
     const Ints b = (single ? splat_int(one) : bytes_from(args.b_data, i, is_signed, lanes)) - args.b.zero_point;
-    const Floats value = __builtin_convertvector(a * b, Floats) * ratio + static_cast<float>(args.c.zero_point);
+    const Floats value = to_floats(a * b) * ratio + static_cast<float>(args.c.zero_point);
     bytes_to(args.c_data, i, rounded(within(value, args.low, args.high)), lanes);
   });
 }
@@ -56,7 +56,7 @@ void quantize(const float* x, std::int64_t count, const nas::Quantization& to, v
 void dequantize(const void* x, std::int64_t count, const nas::Quantization& from, float* out) {
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints value = bytes_from(x, i, from.is_signed, lanes) - from.zero_point;
-    const Floats real = __builtin_convertvector(value, Floats) * from.scale;
+    const Floats real = to_floats(value) * from.scale;
     lanes == kLanes ? store(out + i, real) : store_some(out + i, real, lanes);
   });
 }
