@@ -15,7 +15,7 @@ namespace {
 
 // How a float becomes an element of the output.
 struct Writer {
-  const nas::Output& y;
+  const nas::Output y;
   std::int32_t low, high;
   explicit Writer(const nas::Output& to)
       : y(to),

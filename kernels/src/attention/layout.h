@@ -22,20 +22,6 @@ constexpr float kMostOfWeights = 258048.0F;
 // With more keys than these, half a unit each would be more than that.
 constexpr std::int64_t kMostShortKeys = 1 << 18;
 
-// The largest magnitude of which `count` products fit 32 bits with a sign.
-inline std::int32_t most_of_products(std::int64_t count) {
-  std::int64_t low = 0, high = 32767;  // the answer lies between
-  while (low < high) {
-    const std::int64_t middle = (low + high + 1) / 2;
-    if (middle * middle <= INT32_MAX / count) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return static_cast<std::int32_t>(low);
-}
-
 constexpr std::int64_t whole_pairs(std::int64_t count) { return (count + 1) / 2 * 2; }
 
 // Rows of whole vectors of 16 floats.
@@ -86,7 +72,6 @@ struct ShortScratch {
   std::int32_t* scores;   // block x whole vectors of keys, later floats
   std::int32_t* mixed;    // block x whole vectors of head_dim
   std::int64_t row;       // head_dim, up to whole vectors of 16 pairs
-  std::int32_t most;      // of a query or key: sums of head_dim products stay in 32 bits
   std::size_t bytes;
 };
 
@@ -94,7 +79,6 @@ inline ShortScratch divide_short_scratch(const AttentionArgs& args, void* memory
   const std::int64_t keys = whole_vectors(args.keys), width = whole_vectors(args.head_dim);
   ShortScratch s = {};
   s.row = (args.head_dim + 31) / 32 * 32;
-  s.most = most_of_products(args.head_dim);
   Pieces pieces(memory);
   pieces.take(s.keys, keys * whole_pairs(args.head_dim));
   pieces.take(s.values, whole_pairs(args.keys) * width);

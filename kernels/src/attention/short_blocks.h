@@ -45,7 +45,10 @@ inline Sums added(Sums sums, std::int32_t one, const std::int16_t* row) {
 using Sums = std::int32_t;
 constexpr std::int64_t kTogether = 1;
 constexpr int kSumsWide = 1;
-inline Sums added(Sums sum, std::int32_t one, const std::int16_t* row) { return sum + one * *row; }
+// Without a sign: what is not a number becomes one of any size.
+inline Sums added(Sums sum, std::int32_t one, const std::int16_t* row) {
+  return Sums(std::uint32_t(sum) + std::uint32_t(one * *row));
+}
 #endif
 constexpr std::int64_t kSumLanes = sizeof(Sums) / sizeof(std::int32_t), kSumsOfVector = kLanes / kSumLanes;
 
@@ -98,24 +101,46 @@ inline void products_of_block(const std::int16_t* factors, std::int64_t factors_
   }
 }
 
-// How floats become integers of at most `limit`, and what a unit of these is worth; rows of zeros are worth nothing.
-struct Rounding {
-  float inverse = 0.0F, unit = 0.0F, limit;
-  Rounding(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width, std::int32_t most)
-      : limit(static_cast<float>(most)) {
-    Floats largest = {};
-    for (std::int64_t row = 0; row < rows; ++row, x += stride) {
-      each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
-        const Floats value = floats_from(x, i, lanes);
-        largest = larger(larger(value, -value), largest);
-      });
-    }
-    const float top = max_of(largest);
-    unit = top / limit;
-    if (top > 1e-30F) inverse = limit / top;
-  }
-  Ints operator()(Floats x) const { return rounded(within(x * inverse, -limit, limit)); }
+// How floats become integers, and what a unit of these is worth; rows of zeros are worth nothing.
+class Rounding {
+ public:
+  Rounding(float unit, float most) : unit_(unit), inverse_(unit > 1e-30F ? 1.0F / unit : 0.0F), most_(most) {}
+  Ints operator()(const Floats& x) const { return rounded(smaller(larger(x * inverse_, splat(-most_)), splat(most_))); }
+  float unit() const { return unit_; }
+
+ private:
+  float unit_, inverse_, most_;
 };
+
+// The largest magnitude becomes kMostOfValues.
+Rounding rounding_of_values(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+  Floats largest = {};
+  for (std::int64_t row = 0; row < rows; ++row, x += stride) {
+    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+      const Floats value = floats_from(x, i, lanes);
+      largest = larger(larger(value, -value), largest);
+    });
+  }
+  constexpr float most = nas::kMostOfValues;
+  return {max_of(largest) / most, most};
+}
+
+// The longest row, in space, becomes 2^15 long. So each of its numbers has 16 bits, and the product of two such rows, however
+// wide, 31: it is at most the product of their lengths.
+Rounding rounding_by_length(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+  float longest = 0.0F;
+  for (std::int64_t row = 0; row < rows; ++row, x += stride) {
+    Floats squares = {};
+    each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
+      const Floats value = floats_from(x, i, lanes);
+      squares += value * value;
+    });
+    const float length = sum_of(squares);
+    longest = length > longest ? length : longest;
+  }
+  constexpr float most = 32767.0F;
+  return {std::sqrt(longest) / most, most};
+}
 
 // The first `width` as 16 bits, and zeros up to a whole vector.
 inline void round_row(const Rounding& as_integers, const float* x, std::int64_t width, std::int16_t* out) {
@@ -160,7 +185,7 @@ void rows_to_panel(const std::int16_t* rows, std::int64_t stride, std::int64_t w
 
 float pack_short_keys(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
   const float* first = args.k.data + kv * args.k.head;
-  const Rounding as_integers(first, args.k.token, args.keys, args.head_dim, s.most);
+  const Rounding as_integers = rounding_by_length(first, args.k.token, args.keys, args.head_dim);
   std::int16_t* panel = s.keys;
   for (std::int64_t key = 0; key < args.keys; key += kLanes, panel += whole_pairs(args.head_dim) * kLanes) {
     for (std::int64_t j = 0; j < kLanes; ++j) {
@@ -170,12 +195,12 @@ float pack_short_keys(const AttentionArgs& args, std::int64_t kv, const ShortScr
     }
     rows_to_panel(s.rows, s.row, args.head_dim, panel);
   }
-  return as_integers.unit;
+  return as_integers.unit();
 }
 
 float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
   const float* first = args.v.data + kv * args.v.head;
-  const Rounding as_integers(first, args.v.token, args.keys, args.head_dim, nas::kMostOfValues);
+  const Rounding as_integers = rounding_of_values(first, args.v.token, args.keys, args.head_dim);
   const std::int64_t width = nas::whole_vectors(args.head_dim);
   for (std::int64_t j = 0; j < args.keys; j += kTogether) {
     std::int16_t* to = s.values + j * width;
@@ -190,7 +215,7 @@ float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortS
       }
     });
   }
-  return as_integers.unit;
+  return as_integers.unit();
 }
 
 inline std::int32_t largest_score(const std::int32_t* scores, std::int64_t seen) {
@@ -248,10 +273,10 @@ void short_block(const AttentionArgs& args, const ShortScratch& s, std::int64_t 
   for (std::int64_t q = 0; q < kShortQueries; ++q) {
     // A block that is not full repeats its last query.
     const float* query = args.q.data + head * args.q.head + (first + (q < count ? q : count - 1)) * args.q.token;
-    const Rounding as_integers(query, 0, 1, args.head_dim, s.most);
+    const Rounding as_integers = rounding_by_length(query, 0, 1, args.head_dim);
     round_row(as_integers, query, args.head_dim, s.rows + q * s.row);
     rows[q] = {s.scores + q * keys, s.weights + q * keys, visible(args, first + (q < count ? q : count - 1)),
-               as_integers.unit * key_unit * args.scale, 0.0F, 0.0F, 0.0F};
+               as_integers.unit() * key_unit * args.scale, 0.0F, 0.0F, 0.0F};
   }
   products_of_block(s.rows, s.row, s.keys, kLanes * kTogether, whole_pairs(args.head_dim) * kLanes, keys / kLanes,
                     args.head_dim, s.scores, keys);

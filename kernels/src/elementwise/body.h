@@ -6,7 +6,9 @@
 
 namespace {
 
-void add(const nas::BinaryArgs& args) {
+// Copies of the arguments, here and below, are known not to change while results are stored.
+void add(const nas::BinaryArgs& given) {
+  const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float a_ratio = args.a.scale / args.c.scale;
   const float b_ratio = args.b.scale / args.c.scale;
@@ -31,7 +33,8 @@ void add(const nas::BinaryArgs& args) {
   });
 }
 
-void multiply(const nas::BinaryArgs& args) {
+void multiply(const nas::BinaryArgs& given) {
+  const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float ratio = args.a.scale * args.b.scale / args.c.scale;
   const bool single = args.b_count == 1 && args.count != 1;
@@ -44,7 +47,8 @@ void multiply(const nas::BinaryArgs& args) {
   });
 }
 
-void quantize(const float* x, std::int64_t count, const nas::Quantization& to, void* out) {
+void quantize(const float* x, std::int64_t count, const nas::Quantization& given, void* out) {
+  const nas::Quantization to = given;
   const std::int32_t low = lowest(to.is_signed) - to.zero_point;
   const std::int32_t high = highest(to.is_signed) - to.zero_point;
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
@@ -53,7 +57,8 @@ void quantize(const float* x, std::int64_t count, const nas::Quantization& to, v
   });
 }
 
-void dequantize(const void* x, std::int64_t count, const nas::Quantization& from, float* out) {
+void dequantize(const void* x, std::int64_t count, const nas::Quantization& given, float* out) {
+  const nas::Quantization from = given;
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints value = bytes_from(x, i, from.is_signed, lanes) - from.zero_point;
     const Floats real = to_floats(value) * from.scale;

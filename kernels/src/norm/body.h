@@ -6,7 +6,9 @@
 
 namespace {
 
-void norm(const nas::NormArgs& args) {
+// Copies of the arguments, here and below, are known not to change while results are stored.
+void norm(const nas::NormArgs& given) {
+  const nas::NormArgs args = given;
   const float count = static_cast<float>(args.width);
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
@@ -37,7 +39,8 @@ void norm(const nas::NormArgs& args) {
   }
 }
 
-void softmax(const nas::SoftmaxArgs& args) {
+void softmax(const nas::SoftmaxArgs& given) {
+  const nas::SoftmaxArgs args = given;
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
     const std::int64_t width = args.visible != nullptr ? args.visible[row] : args.width;
