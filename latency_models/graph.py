@@ -72,7 +72,10 @@ class ProcessOnValues:
             groups,
             lambda mean: validation_error(target, self._positive(mean), weights),
         )
-        self._outside = self._positive(outside[0]), outside[1]
+        mean = self._positive(outside[0])
+        # The deviation is that of the prediction, as it is for a new row: what was measured is not known there.
+        said, meant = (self._process.noise_std(self._noise(values)) for values in (target, mean))
+        self._outside = mean, np.sqrt(np.maximum(outside[1] ** 2 - said**2, 0.0) + meant**2)
         return self
 
     def left_out(self) -> tuple[Array, Array]:

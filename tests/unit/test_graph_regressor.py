@@ -104,6 +104,17 @@ def test_the_interval_covers_what_it_says() -> None:
     assert 0.83 <= (np.abs(mean - target[test]) <= 1.645 * std).mean() <= 0.96
 
 
+def test_the_interval_does_not_know_which_rows_will_take_longer() -> None:
+    blocks, target = _sums(2000)
+    rng = np.random.default_rng(2)
+    # Every sixth measurement is a third larger, and no feature says which.
+    target = target * np.where(rng.random(2000) < 1 / 6, 1.33, 1.0) * rng.normal(1, 0.05, 2000)
+    learn, test = np.arange(600), np.arange(600, 2000)
+    model = GraphRegressor(("process",)).fit({"counts": blocks["counts"][learn]}, target[learn], learn)
+    mean, std = model.predict({"counts": blocks["counts"][test]})
+    assert 0.86 <= (np.abs(mean - target[test]) <= 1.645 * std).mean() <= 0.94
+
+
 def test_a_disturbed_machine_bends_nothing() -> None:
     blocks, target = _sums(300)
     honest = target.copy()
