@@ -64,7 +64,7 @@ class Promise:
 
     @staticmethod
     def of(surprises: Array, residuals: Array, deviations: Array) -> Promise:
-        """Return the slope, 0 to 1 and 1 a priori, that left-out devices show, and the level that covers 90 % over all of them.
+        """Return the slope, 0 to 1, that left-out devices show, and the level that covers 90 % over all of them.
 
         Args:
             surprises: shape (rehearsals,).
