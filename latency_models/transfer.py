@@ -214,7 +214,7 @@ class FewShot:
         """
         rows, devices = self._relative.shape
         if devices < _FEWEST_DEVICES:
-            return Promise(0.0, 0.7)
+            return Promise(0.0, 1.0)
         left_out = _at_least(self._sources.left_out(np.arange(rows), np.ones(rows))[0])
         parts = max(min(_REHEARSALS, rows // _TUNING_ROWS), 1)
         order = np.random.default_rng(0).permutation(rows)[: parts * _TUNING_ROWS]
