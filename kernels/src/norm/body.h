@@ -6,7 +6,9 @@
 
 namespace {
 
-void norm(const nas::NormArgs& args) {
+// Copies of the arguments, here and below, are known not to change while results are stored.
+void norm(const nas::NormArgs& given) {
+  const nas::NormArgs args = given;
   const float count = static_cast<float>(args.width);
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
@@ -37,7 +39,8 @@ void norm(const nas::NormArgs& args) {
   }
 }
 
-void softmax(const nas::SoftmaxArgs& args) {
+void softmax(const nas::SoftmaxArgs& given) {
+  const nas::SoftmaxArgs args = given;
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
     const std::int64_t width = args.visible != nullptr ? args.visible[row] : args.width;
@@ -89,7 +92,7 @@ void silu(const float* x, std::int64_t count, float* y) {
     const Floats value = floats_from(x, i, lanes);
     const Floats power = exp_of_negative(smaller(value, -value));
     const Floats share = 1.0F / (power + 1.0F);
-    const Floats result = value * (value < Floats{} ? share * power : share);
+    const Floats result = value * if_less(value, Floats{}, share * power, share);
     lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
   });
 }
