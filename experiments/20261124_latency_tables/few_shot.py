@@ -52,14 +52,15 @@ def score(row: Row, code: str) -> None:
 
 
 def write() -> None:
-    """Write a line per column and a summary per table; the bars' own columns are in the first, not in the second."""
+    """Write a line per column that all codes scored, and a summary per table without the bars' own columns."""
     found = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     codes = list(dict.fromkeys(one["code"] for one in found))
     by = {(one["code"], one["table"], one["target"]): one for one in found}
     barred = {(row.space, row.target) for row in ROWS if row.transfer}
     lines, totals = [], []
     for space in TABLES:
-        targets = list(dict.fromkeys(one["target"] for one in found if one["table"] == space))
+        scored = dict.fromkeys(one["target"] for one in found if one["table"] == space)
+        targets = [target for target in scored if all((code, space, target) in by for code in codes)]
         for target in targets:
             runs = [by[code, space, target] for code in codes]
             name = target.removeprefix("latency_") + (" (bar)" if (space, target) in barred else "")
