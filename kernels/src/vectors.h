@@ -17,6 +17,9 @@
 #include <arm_neon.h>
 #endif
 
+// Everything that the function calls becomes part of it: what passes vectors from call to call would pass them in memory.
+#define NAS_WHOLE [[gnu::flatten]]
+
 namespace {
 
 constexpr std::int64_t kLanes = 16;
@@ -95,7 +98,10 @@ template <class E, class Other>
   return a = a * b;
 }
 
-[[maybe_unused]] inline Floats splat(float value) { return Floats{} + value; }
+// Less zero, which leaves -0 alone, and so costs nothing.
+[[maybe_unused]] inline Floats splat(float value) {
+  return by_part<Floats>([value](auto zero) { return value - zero; }, Floats{});
+}
 [[maybe_unused]] inline Ints splat_int(std::int32_t value) { return Ints{} + value; }
 
 // The same bits as another type.

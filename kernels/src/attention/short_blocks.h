@@ -9,83 +9,109 @@ using nas::kShortQueries;
 using nas::ShortScratch;
 using nas::whole_pairs;
 
-// A register of sums, and how many neighbours of the index that is summed over lie side by side for it.
+#if defined(__AVX2__)
+inline std::int32_t pair_at(const std::int16_t* p) {
+  std::int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return pair;
+}
+#endif
+
+// A register of sums; how many neighbours of the index that is summed over lie side by side for it; and how many of these
+// groups of factors are read at once.
 #if defined(__AVX512VNNI__)
 using Sums = __m512i;
-constexpr std::int64_t kTogether = 2;
+using Factors = __m512i;
+constexpr std::int64_t kTogether = 2, kSteps = 1;
 constexpr int kSumsWide = 2;  // vectors of 16 per query
+inline Factors factors_from(const std::int16_t* p) { return _mm512_set1_epi32(pair_at(p)); }
 // Assembly, since gcc 12 copies each register of _mm512_dpwssd_epi32 before and behind.
-inline Sums added(Sums sums, std::int32_t pair, const std::int16_t* row) {
-  __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(_mm512_set1_epi32(pair)), "v"(_mm512_loadu_si512(row)));
+inline Sums added(Sums sums, Factors pair, int, const std::int16_t* row) {
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(pair), "v"(_mm512_loadu_si512(row)));
   return sums;
 }
 #elif defined(__AVX512BW__)
 using Sums = __m512i;
-constexpr std::int64_t kTogether = 2;
+using Factors = __m512i;
+constexpr std::int64_t kTogether = 2, kSteps = 1;
 constexpr int kSumsWide = 2;
-inline Sums added(Sums sums, std::int32_t pair, const std::int16_t* row) {
-  return _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_loadu_si512(row), _mm512_set1_epi32(pair)));
+inline Factors factors_from(const std::int16_t* p) { return _mm512_set1_epi32(pair_at(p)); }
+inline Sums added(Sums sums, Factors pair, int, const std::int16_t* row) {
+  return _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_loadu_si512(row), pair));
 }
 #elif defined(__AVX2__)
 using Sums = __m256i;
-constexpr std::int64_t kTogether = 2;
+using Factors = __m256i;
+constexpr std::int64_t kTogether = 2, kSteps = 1;
 constexpr int kSumsWide = 1;
-inline Sums added(Sums sums, std::int32_t pair, const std::int16_t* row) {
+inline Factors factors_from(const std::int16_t* p) { return _mm256_set1_epi32(pair_at(p)); }
+inline Sums added(Sums sums, Factors pair, int, const std::int16_t* row) {
   const Sums values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row));
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(values, _mm256_set1_epi32(pair)));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(values, pair));
 }
 #elif defined(__aarch64__)
 using Sums = int32x4_t;
-constexpr std::int64_t kTogether = 1;
+using Factors = int16x4_t;
+constexpr std::int64_t kTogether = 1, kSteps = 4;
 constexpr int kSumsWide = 1;
-inline Sums added(Sums sums, std::int32_t one, const std::int16_t* row) {
-  return vmlal_n_s16(sums, vld1_s16(row), static_cast<std::int16_t>(one));
+inline Factors factors_from(const std::int16_t* p) { return vld1_s16(p); }
+[[gnu::always_inline]] inline Sums added(Sums sums, Factors four, int step, const std::int16_t* row) {
+  switch (step) {
+    case 0:
+      return vmlal_lane_s16(sums, vld1_s16(row), four, 0);
+    case 1:
+      return vmlal_lane_s16(sums, vld1_s16(row), four, 1);
+    case 2:
+      return vmlal_lane_s16(sums, vld1_s16(row), four, 2);
+    default:
+      return vmlal_lane_s16(sums, vld1_s16(row), four, 3);
+  }
 }
 #else
 using Sums = std::int32_t;
-constexpr std::int64_t kTogether = 1;
+using Factors = std::int32_t;
+constexpr std::int64_t kTogether = 1, kSteps = 1;
 constexpr int kSumsWide = 1;
+inline Factors factors_from(const std::int16_t* p) { return *p; }
 // Without a sign: what is not a number becomes one of any size.
-inline Sums added(Sums sum, std::int32_t one, const std::int16_t* row) {
+inline Sums added(Sums sum, Factors one, int, const std::int16_t* row) {
   return Sums(std::uint32_t(sum) + std::uint32_t(one * *row));
 }
 #endif
 constexpr std::int64_t kSumLanes = sizeof(Sums) / sizeof(std::int32_t), kSumsOfVector = kLanes / kSumLanes;
 
-// Two neighbours of a row, or one, as `added` takes them.
-inline std::int32_t together(const std::int16_t* p) {
-  if constexpr (kTogether == 1) return *p;
-  std::int32_t pair;
-  std::memcpy(&pair, p, sizeof pair);
-  return pair;
-}
-
-// out[q][i] = sum over j < count of factors[q][j] * rows[j][i] for kShortQueries rows of factors and `Vectors` times 16
-// columns. Rows lie by kTogether: column i of all of them, then column i + 1; after 16 columns, `apart` further on, the next.
+// out[q][i] = sum over j < count of factors[q][j] * rows[j][i] for kShortQueries rows of factors, which may be read up to a
+// whole vector, and `Vectors` times 16 columns. Rows lie by kTogether: column i of all of them, then column i + 1; after 16
+// columns, `apart` further on, the next.
 template <int Vectors>
 inline void block_of_products(const std::int16_t* factors, std::int64_t factors_stride, const std::int16_t* rows,
                               std::int64_t stride, std::int64_t apart, std::int64_t count, std::int32_t* out,
                               std::int64_t out_stride) {
-  Sums sums[kShortQueries][Vectors][kSumsOfVector];
-  for (auto& query : sums) {
-    for (auto& vector : query) {
-      for (Sums& sum : vector) sum = Sums{};
-    }
-  }
-  for (std::int64_t j = 0; j < count; j += kTogether, rows += stride) {
-    for (std::int64_t q = 0; q < kShortQueries; ++q) {
-      const std::int32_t factor = together(factors + q * factors_stride + j);
-      for (int v = 0; v < Vectors; ++v) {
-        for (std::int64_t i = 0; i < kSumsOfVector; ++i) {
-          sums[q][v][i] = added(sums[q][v][i], factor, rows + v * apart + i * kSumLanes * kTogether);
+  constexpr std::int64_t each = Vectors * kSumsOfVector;
+  Sums sums[kShortQueries * each];
+#pragma GCC unroll 32
+  for (Sums& sum : sums) sum = Sums{};
+  for (std::int64_t j = 0; j < count; j += kTogether * kSteps) {
+    Factors now[kShortQueries];
+#pragma GCC unroll 32
+    for (std::int64_t q = 0; q < kShortQueries; ++q) now[q] = factors_from(factors + q * factors_stride + j);
+#pragma GCC unroll 4
+    for (int step = 0; step < kSteps; ++step, rows += stride) {
+      if (step > 0 && j + step * kTogether >= count) break;
+#pragma GCC unroll 32
+      for (std::int64_t q = 0; q < kShortQueries; ++q) {
+#pragma GCC unroll 32
+        for (std::int64_t i = 0; i < each; ++i) {
+          const std::int16_t* row = rows + i / kSumsOfVector * apart + i % kSumsOfVector * kSumLanes * kTogether;
+          sums[q * each + i] = added(sums[q * each + i], now[q], step, row);
         }
       }
     }
   }
+#pragma GCC unroll 32
   for (std::int64_t q = 0; q < kShortQueries; ++q, out += out_stride) {
-    for (int v = 0; v < Vectors; ++v) {
-      for (std::int64_t i = 0; i < kSumsOfVector; ++i) store(out + v * kLanes + i * kSumLanes, sums[q][v][i]);
-    }
+#pragma GCC unroll 32
+    for (std::int64_t i = 0; i < each; ++i) store(out + i * kSumLanes, sums[q * each + i]);
   }
 }
 
@@ -113,7 +139,7 @@ class Rounding {
 };
 
 // The largest magnitude becomes kMostOfValues.
-Rounding rounding_of_values(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+NAS_WHOLE Rounding rounding_of_values(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
   Floats largest = {};
   for (std::int64_t row = 0; row < rows; ++row, x += stride) {
     each_vector(width, [&](std::int64_t i, std::int64_t lanes) {
@@ -127,7 +153,7 @@ Rounding rounding_of_values(const float* x, std::int64_t stride, std::int64_t ro
 
 // The longest row, in space, becomes 2^15 long. So each of its numbers has 16 bits, and the product of two such rows, however
 // wide, 31: it is at most the product of their lengths.
-Rounding rounding_by_length(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+NAS_WHOLE Rounding rounding_by_length(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width) {
   float longest = 0.0F;
   for (std::int64_t row = 0; row < rows; ++row, x += stride) {
     Floats squares = {};
@@ -143,7 +169,7 @@ Rounding rounding_by_length(const float* x, std::int64_t stride, std::int64_t ro
 }
 
 // The first `width` as 16 bits, and zeros up to a whole vector.
-inline void round_row(const Rounding& as_integers, const float* x, std::int64_t width, std::int16_t* out) {
+NAS_WHOLE inline void round_row(const Rounding& as_integers, const float* x, std::int64_t width, std::int16_t* out) {
   each_vector(width, [&](std::int64_t i, std::int64_t lanes) { store_shorts(out + i, as_integers(floats_from(x, i, lanes))); });
 }
 
@@ -183,7 +209,7 @@ void rows_to_panel(const std::int16_t* rows, std::int64_t stride, std::int64_t w
 #endif
 }
 
-float pack_short_keys(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
+NAS_WHOLE float pack_short_keys(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
   const float* first = args.k.data + kv * args.k.head;
   const Rounding as_integers = rounding_by_length(first, args.k.token, args.keys, args.head_dim);
   std::int16_t* panel = s.keys;
@@ -198,7 +224,7 @@ float pack_short_keys(const AttentionArgs& args, std::int64_t kv, const ShortScr
   return as_integers.unit();
 }
 
-float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
+NAS_WHOLE float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortScratch& s) {
   const float* first = args.v.data + kv * args.v.head;
   const Rounding as_integers = rounding_of_values(first, args.v.token, args.keys, args.head_dim);
   const std::int64_t width = nas::whole_vectors(args.head_dim);
@@ -218,7 +244,7 @@ float pack_short_values(const AttentionArgs& args, std::int64_t kv, const ShortS
   return as_integers.unit();
 }
 
-inline std::int32_t largest_score(const std::int32_t* scores, std::int64_t seen) {
+NAS_WHOLE inline std::int32_t largest_score(const std::int32_t* scores, std::int64_t seen) {
   Ints largest = splat_int(INT32_MIN);
   each_vector(seen, [&](std::int64_t i, std::int64_t lanes) {
     const Ints score = load<Ints>(scores + i);
@@ -239,7 +265,7 @@ struct ShortRow {
 
 // exp(factor * (score - largest)) in the scores' place, and what makes integers of them that are as large as 16 bits and sums
 // with values allow.
-inline void raise(ShortRow& row) {
+NAS_WHOLE inline void raise(ShortRow& row) {
   Floats sum = {};
   each_vector(row.seen, [&](std::int64_t i, std::int64_t lanes) {
     const Floats score = to_floats(load<Ints>(row.scores + i));
@@ -252,7 +278,7 @@ inline void raise(ShortRow& row) {
 }
 
 // Those integers, with zeros up to `end`, and the inverse of their sum, 0 where nothing is seen.
-inline void weigh_in_shorts(ShortRow& row, std::int64_t end) {
+NAS_WHOLE inline void weigh_in_shorts(ShortRow& row, std::int64_t end) {
   Ints total = {};
   std::int64_t i = 0;
   for (; i < row.seen; i += kLanes) {
@@ -265,7 +291,7 @@ inline void weigh_in_shorts(ShortRow& row, std::int64_t end) {
   row.share = whole > 0 ? 1.0F / static_cast<float>(whole) : 0.0F;
 }
 
-void short_block(const AttentionArgs& args, const ShortScratch& s, std::int64_t head, std::int64_t first,
+NAS_WHOLE void short_block(const AttentionArgs& args, const ShortScratch& s, std::int64_t head, std::int64_t first,
                  std::int64_t count, float key_unit, float value_unit, const Writer& write) {
   const std::int64_t width = nas::whole_vectors(args.head_dim), seen = visible(args, first + count - 1);
   const std::int64_t keys = nas::whole_vectors(seen);

@@ -3,7 +3,7 @@
 namespace nas {
 
 ConvF32* conv_f32_avx2(const ConvF32Params& params) {
-  return conv_in_lanes(params, "conv_f32_4x16_avx2", "depthwise_f32_4x16_avx2");
+  return conv_in_lanes(params, "conv_f32_6x16_avx2", "depthwise_f32_6x16_avx2");
 }
 
 }  // namespace nas

@@ -3,7 +3,7 @@
 namespace nas {
 
 ConvF32* conv_f32_neon(const ConvF32Params& params) {
-  return conv_in_lanes(params, "conv_f32_4x16_neon", "depthwise_f32_4x16_neon");
+  return conv_in_lanes(params, "conv_f32_6x16_neon", "depthwise_f32_6x16_neon");
 }
 
 }  // namespace nas

@@ -7,7 +7,7 @@
 namespace {
 
 // Copies of the arguments, here and below, are known not to change while results are stored.
-void add(const nas::BinaryArgs& given) {
+NAS_WHOLE void add(const nas::BinaryArgs& given) {
   const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float a_ratio = args.a.scale / args.c.scale;
@@ -33,7 +33,7 @@ void add(const nas::BinaryArgs& given) {
   });
 }
 
-void multiply(const nas::BinaryArgs& given) {
+NAS_WHOLE void multiply(const nas::BinaryArgs& given) {
   const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float ratio = args.a.scale * args.b.scale / args.c.scale;
@@ -47,7 +47,7 @@ void multiply(const nas::BinaryArgs& given) {
   });
 }
 
-void quantize(const float* x, std::int64_t count, const nas::Quantization& given, void* out) {
+NAS_WHOLE void quantize(const float* x, std::int64_t count, const nas::Quantization& given, void* out) {
   const nas::Quantization to = given;
   const std::int32_t low = lowest(to.is_signed) - to.zero_point;
   const std::int32_t high = highest(to.is_signed) - to.zero_point;
@@ -57,7 +57,7 @@ void quantize(const float* x, std::int64_t count, const nas::Quantization& given
   });
 }
 
-void dequantize(const void* x, std::int64_t count, const nas::Quantization& given, float* out) {
+NAS_WHOLE void dequantize(const void* x, std::int64_t count, const nas::Quantization& given, float* out) {
   const nas::Quantization from = given;
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints value = bytes_from(x, i, from.is_signed, lanes) - from.zero_point;
@@ -66,7 +66,7 @@ void dequantize(const void* x, std::int64_t count, const nas::Quantization& give
   });
 }
 
-void range(const float* x, std::int64_t count, float* low, float* high) {
+NAS_WHOLE void range(const float* x, std::int64_t count, float* low, float* high) {
   Floats smallest = {};
   Floats largest = {};
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
