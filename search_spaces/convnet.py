@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from nas.architecture import Architecture
 from nas.data import Task
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
-from search_spaces.sharing import largest_stages, named, sandwich, shared_names
+from search_spaces.sharing import named, sandwich, shared_names, stages_at
 from search_spaces.specs import Network, PooledHead
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
 
@@ -112,10 +111,13 @@ class ConvNet(BlockSpace):
         """Return fresh tensors, from torch's global generator, that the weights of every network are parts of."""
         from search_spaces.shared_layers import shared_tensors
 
-        heads = sorted({max(self.head_widths), min(self.head_widths)}, reverse=True)
-        widest, activation = max(self.widths[-1] if self.widths else self.stem_widths), self.activations[0]
-        blocks = (("head", PooledHead(widest, hidden, self.task.classes, activation)) for hidden in heads)
-        return shared_tensors(named(chain(largest_stages(self), blocks)))
+        def blocks(end: Callable[[Sequence[int]], int]) -> Iterator[tuple[str, object]]:
+            yield from stages_at(self, end)
+            width = end(self.widths[-1] if self.widths else self.stem_widths)
+            for hidden in sorted({max(self.head_widths), min(self.head_widths)}, reverse=True):
+                yield "head", PooledHead(width, hidden, self.task.classes, self.activations[0])
+
+        return shared_tensors(named(blocks(max)), named(blocks(min)))
 
     def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
         """Return block to the prefix under which its weights stand among the shared ones."""

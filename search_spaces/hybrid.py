@@ -16,7 +16,7 @@ from nas.data import Task
 from nas.errors import DegenerateArchitectureError
 from search_spaces.block_space import BlockSpace, require_images
 from search_spaces.genes import Genes, as_precisions, options_of
-from search_spaces.sharing import largest_stages, named, sandwich, shared_names
+from search_spaces.sharing import named, sandwich, shared_names, stages_at
 from search_spaces.sharing_tokens import head_places, largest_layers
 from search_spaces.specs import NORMS, POOLINGS, Attention, Network, PatchStem, TokenHead, require_known
 from search_spaces.stages import BLOCKS, ask_stages, check_stages, count_stages, stage_blocks
@@ -162,17 +162,18 @@ class Hybrid(BlockSpace):
         from search_spaces.shared_layers import shared_tensors
 
         layers = largest_layers(self, max(self.token_widths), max(self.layers), self.task.classes)
-        bridges = (("bridge", bridge) for bridge in self._largest_bridges())
-        return shared_tensors(named(chain(largest_stages(self), bridges, layers)))
+        largest = chain(stages_at(self, max), self._bridges(max(self.widths[-1])), layers)
+        return shared_tensors(named(largest), named(chain(stages_at(self, min), self._bridges(min(self.widths[-1])))))
 
-    def _largest_bridges(self) -> Iterator[PatchStem]:
-        """Yield a bridge per patch and number of tokens, each on the widest map."""
+    def _bridges(self, channels: int) -> Iterator[tuple[str, PatchStem]]:
+        """Yield a bridge to the widest tokens per patch and number of tokens."""
         # Rounding up by two strides is rounding up by their product.
         strides = {prod(map(int, placement)) for placement in self.strides}
         for side in sorted({-(-side // stride) for side in self.resolutions for stride in strides}):
             for patch in self.patches:
                 with suppress(DegenerateArchitectureError):
-                    yield PatchStem(max(self.widths[-1]), max(self.token_widths), patch, token_count(side, patch))
+                    tokens = token_count(side, patch)
+                    yield "bridge", PatchStem(channels, max(self.token_widths), patch, tokens)
 
     def shared_blocks(self, architecture: Architecture, /) -> Mapping[str, str]:
         """Return block to the prefix under which its weights stand among the shared ones."""

@@ -56,17 +56,22 @@ def named(blocks: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
         yield f"{name}.{_kind(spec)}", spec
 
 
-def largest_stages(options: SharingOptions) -> Iterator[tuple[str, object]]:
-    """Yield the name and the description of stems and stages that together have every weight at its full size.
+def stages_at(options: SharingOptions, end: Callable[[Sequence[int]], int]) -> Iterator[tuple[str, object]]:
+    """Yield the name and the description of stems and stages of every width, with kernels of one size.
 
-    A shortcut is projected only where channels or stride differ, so all pairs of channels are among them.
+    Those of ``max`` together have every weight at its full size, those of ``min`` every weight at its smallest. A
+    shortcut is projected only where channels or stride differ, so all pairs of channels are among them.
+
+    Args:
+        options: of the space.
+        end: ``max`` or ``min``.
     """
     activation = options.activations[0]
-    yield "stem", ConvUnit(options.task.channels, max(options.stem_widths), 3, 1, activation)
+    yield "stem", ConvUnit(options.task.channels, end(options.stem_widths), 3, 1, activation)
     before = options.stem_widths
     for stage, widths in enumerate(options.widths):
         for outputs in sorted(widths, reverse=True):
-            for choices in _kinds(options, stage, outputs):
+            for choices in _kinds(options, stage, outputs, end):
                 for inputs in sorted(before, reverse=True):
                     for stride in sorted({int(placement[stage + 1]) for placement in options.strides}):
                         yield f"stage{stage}_block0", stage_block(choices, stage, inputs, stride)
@@ -121,30 +126,32 @@ class _EndSuggester(ReplayingSuggester):
         return super()._answer(name, choices)
 
 
-def _kinds(options: SharingOptions, stage: int, width: int) -> Iterator[dict[str, Choice]]:
-    """Yield the choices of a stage of each kind, at its largest but for the width."""
-    largest: dict[str, Choice] = {
+def _kinds(
+    options: SharingOptions, stage: int, width: int, end: Callable[[Sequence[int]], int]
+) -> Iterator[dict[str, Choice]]:
+    """Yield the choices of a stage of each kind, its kernels at one end and its gates at their largest."""
+    common: dict[str, Choice] = {
         "activation": options.activations[0],
         f"stage{stage}_width": width,
         f"stage{stage}_squeeze": max(options.squeeze_ratios),
-        f"stage{stage}_kernel": max(options.kernels),
-        f"stage{stage}_dense_kernel": max(options.dense_kernels),
+        f"stage{stage}_kernel": end(options.kernels),
+        f"stage{stage}_dense_kernel": end(options.dense_kernels),
     }
     for kind in options.blocks:
         expansions = {"mbconv": options.expansions, "fused": options.fused_expansions}.get(kind, (1,))
         gene = "fused_expansion" if kind == "fused" else "expansion"
         for expansion in sorted(expansions, reverse=True):
-            yield {**largest, f"stage{stage}_block": kind, f"stage{stage}_{gene}": expansion}
+            yield {**common, f"stage{stage}_block": kind, f"stage{stage}_{gene}": expansion}
 
 
 def _kind(spec: object) -> str:
     if isinstance(spec, Residual):
         return "residual"
     if isinstance(spec, Bottleneck):
-        if not spec.fused:
-            return "mbconv"
-        # Without widening its one convolution writes what otherwise the second one writes.
-        return "fused" if spec.widens else "fused_plain"
+        # Without widening the one convolution of a fused block writes what otherwise the second one writes, and the
+        # depthwise one of the other kind reads the block's input instead of what was made of it.
+        kind = "fused" if spec.fused else "mbconv"
+        return kind if spec.widens else f"{kind}_plain"
     if isinstance(spec, PooledHead):
         return "wide" if spec.hidden else "plain"
     if isinstance(spec, PatchStem):

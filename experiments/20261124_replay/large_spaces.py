@@ -135,8 +135,8 @@ def table(results: dict[str, list[float]]) -> str:
             for index in range(len(MARKS)):
                 values = [volumes[index] for volumes in found if len(volumes) > index]
                 spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-                found = f"{np.mean(values):.4f} ± {spread:.4f}" if len(values) > 1 else "not run"
-                cells.append(f"{values[0]:.4f}, one seed" if len(values) == 1 else found)
+                several = f"{np.mean(values):.4f} ± {spread:.4f}" if len(values) > 1 else "not run"
+                cells.append(f"{values[0]:.4f}, one seed" if len(values) == 1 else several)
             lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from nas.architecture import Architecture
 from nas.errors import ConfigError, ModelFileError
@@ -46,10 +47,7 @@ class SharedWeights:
             architecture: of the space.
             inputs: shape (batch, channels, height, width); batch norms use their statistics.
         """
-        # On torch's meta device nothing is allocated or initialised.
-        with torch.device("meta"):
-            module = self._space.build(architecture)
-        module.train()
+        module = unfilled(self._space, architecture).train()
         buffers = {name: torch.zeros(found.shape, dtype=found.dtype) for name, found in module.named_buffers()}
         logits: Tensor = functional_call(module, {**self._cut(architecture, module), **buffers}, (inputs,))
         return logits
@@ -95,6 +93,27 @@ class SharedWeights:
                 )
             parts[name] = part_of(whole, parameter.shape, places.get(name))
         return parts
+
+
+class _NoFilling(TorchFunctionMode):
+    """Leaves out what gives weights their first values, and passes everything else on."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in _FILLING:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+# Of torch.nn.init, which a mode sees whole, and what those of it are made of that it does not.
+_FILLING = {name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")}
+_FILLING |= {"erfinv_", "fill_", "clamp_", "add_", "mul_", "zero_"}
+
+
+def unfilled(space: SearchSpace, architecture: Architecture) -> nn.Module:
+    """Return a network on torch's meta device, where nothing is allocated; initialising would take most of a step."""
+    with torch.device("meta"), _NoFilling():
+        return space.build(architecture)
 
 
 def part_of(whole: Tensor, shape: Iterable[int], places: Mapping[int, Sequence[int]] | None = None) -> Tensor:

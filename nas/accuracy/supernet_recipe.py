@@ -21,15 +21,15 @@ class SupernetRecipe:
         weight_decay: of weights with two or more dimensions.
         warmup_passes: over which the learning rate grows from near 0; then a cosine to zero.
         subnetworks: random ones per step, besides the widest and the narrowest.
-        label_smoothing: share of the target spread over all classes, of the widest network.
+        label_smoothing: share of the target spread over all classes.
         augment: ``none``, ``crop`` or ``crop_flip``.
         crop_share: largest shift of a crop as a share of the side.
         clip_norm: largest gradient norm of a step.
     """
 
-    passes: int = 20
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    passes: int = 40
+    batch_size: int = 32
+    learning_rate: float = 8e-3
     weight_decay: float = 0.01
     warmup_passes: float = 1.0
     subnetworks: int = 2

@@ -1,4 +1,7 @@
-"""The training of shared weights: the sandwich rule with in-place distillation, kept on disk after every pass."""
+"""The training of shared weights, kept on disk after every pass: the sandwich rule with in-place distillation.
+
+The widest network of a step learns the labels; the others learn labels at first and more and more what the widest says.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +151,10 @@ class SupernetTraining:
                 loss = functional.cross_entropy(logits, targets, label_smoothing=self._recipe.label_smoothing)
                 taught = logits.detach().softmax(dim=-1)
             else:
-                loss = functional.cross_entropy(logits, taught)
+                # What an untrained network says is nothing, and weights that learn to say it hold the widest back too.
+                told = functional.cross_entropy(logits, targets, label_smoothing=self._recipe.label_smoothing)
+                share = len(self.history) / self._recipe.passes
+                loss = share * functional.cross_entropy(logits, taught) + (1.0 - share) * told
             if not math.isfinite(loss.item()):
                 raise CandidateError("nan", f"the supernet's loss is {loss.item()} in pass {len(self.history) + 1}")
             loss.backward()  # type: ignore[no-untyped-call]

@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.accuracy.shared_weights import SharedWeights, part_of, recalibrate
+from nas.accuracy.shared_weights import SharedWeights, part_of, recalibrate, unfilled
 from nas.accuracy.supernet import Supernet, sharing
 from nas.accuracy.supernet_training import SupernetTraining
 from nas.config.build import run_search
@@ -108,6 +109,66 @@ def test_a_network_of_the_shared_weights_says_exactly_what_its_own_module_says(m
         shared.extract(architecture, module)
         inputs = inputs_of(space, architecture, 6)
         assert torch.equal(module(inputs), shared.logits(architecture, inputs))
+
+
+class _Noting(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@SPACES
+def test_a_network_that_borrows_its_weights_fills_none_of_its_own(make):
+    space, filling = make(), {"normal_", "uniform_", "fill_", "zero_"}
+    for architecture in space.sandwich(np.random.default_rng(0), 2):
+        with _Noting() as noted:
+            module = unfilled(space, architecture)
+        assert all(parameter.is_meta for parameter in module.parameters())
+        assert not noted.names & filling
+        with _Noting() as noted, torch.device("meta"):
+            filled = space.build(architecture)
+        assert noted.names & filling
+        assert [(name, one.shape) for name, one in module.named_parameters()] == [
+            (name, one.shape) for name, one in filled.named_parameters()
+        ]
+
+
+@pytest.mark.parametrize("make", [tiny, mixed])
+def test_convolutions_begin_as_the_smallest_that_a_network_has(make):
+    space, rng = make(), np.random.default_rng(0)
+    tensors, least = SharedWeights.fresh(space, 0).tensors, {}
+    for _ in range(300):
+        architecture = space.sample(rng)
+        blocks = space.shared_blocks(architecture)
+        for name, weight in unfilled(space, architecture).named_parameters():
+            block, _, path = name.partition(".")
+            key = f"{blocks[block]}.{path}"
+            least[key] = tuple(map(min, weight.shape, least.get(key, weight.shape)))
+    smaller = 0
+    for key, sizes in least.items():
+        if len(sizes) != 4:
+            continue
+        whole = tensors[key].detach()
+        inner = part_of(whole, (len(whole), *sizes[1:]))
+        assert (inner != 0).all(), key
+        assert whole.count_nonzero() == inner.numel(), key
+        smaller += inner.numel() < whole.numel()
+    assert smaller > 5
+
+
+def test_a_bottleneck_that_does_not_widen_has_weights_of_its_own():
+    space = tiny(blocks=("mbconv",))
+    rng, names = np.random.default_rng(0), {}
+    while len(names) < 2:
+        architecture = space.sample(rng)
+        expansion = architecture.choices["stage0_expansion"]
+        names[expansion] = space.shared_blocks(architecture)["stage0_block0"]
+    # Its depthwise convolution reads the block's input, not channels that another convolution made of it.
+    assert names[1] != names[2]
 
 
 def test_the_widest_transformers_use_every_entry_of_the_shared_tensors():
@@ -287,7 +348,7 @@ def test_what_cannot_share_is_refused(digits):
         sharing(Toy(TASK, (8,)))
     with pytest.raises(ConfigError, match="trains no Linear"):
         Supernet().train(nn.Linear(2, 2), digits, digits.preprocessing(8, 8), 0)
-    for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 30.0}, {"recalibration_images": 0}):
+    for wrong in ({"passes": 0}, {"subnetworks": -1}, {"warmup_passes": 40.0}, {"recalibration_images": 0}):
         with pytest.raises(ConfigError, match=f"accuracy.{next(iter(wrong))}="):
             Supernet(**wrong)
 
