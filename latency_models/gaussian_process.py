@@ -99,8 +99,7 @@ class GaussianProcess:
             means.append(cross @ self._weights)
             spreads.append(np.sqrt(np.maximum(own - (half * half).sum(0), 1e-12)))
         deviation = np.concatenate(spreads)
-        shaped = deviation if self._target.ndim == 1 else deviation[:, None]
-        return np.concatenate(means) * self._spread + self._mean, shaped * self._spread
+        return np.concatenate(means) * self._spread + self._mean, self._shaped(deviation) * self._spread
 
     def to_arrays(self) -> dict[str, Array]:
         """Return all that prediction needs as plain arrays; what can be computed from it is not among them."""
@@ -152,14 +151,14 @@ class GaussianProcess:
         return deviation
 
     def left_out(self, groups: NDArray[np.int64], noise: Array) -> tuple[Array, Array]:
-        """Return what each row is predicted, mean and deviation, by all rows outside its group.
+        """Return what each row is predicted, mean and deviation, by all rows outside its group; shaped as the target.
 
         Args:
             groups: of each row fitted.
             noise: relative variance of each row that its deviation is to include, the fit's own or another.
         """
         inverse = cho_solve(self._factor, np.eye(len(self._target)))
-        means, spreads = np.empty(len(self._target)), np.empty(len(self._target))
+        means, spreads = np.empty_like(self._target), np.empty(len(self._target))
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
         for members in np.split(order, starts[1:]):
@@ -168,7 +167,10 @@ class GaussianProcess:
             spreads[members] = np.diag(covariance)
         spreads += self._noise_of(self.theta, noise) - self._noise_of(self.theta, self._noise)
         spreads = np.sqrt(np.maximum(spreads, 1e-12))
-        return means * self._spread + self._mean, spreads * self._spread
+        return means * self._spread + self._mean, self._shaped(spreads) * self._spread
+
+    def _shaped(self, deviation: Array) -> Array:
+        return deviation if self._target.ndim == 1 else deviation[:, None]
 
     def _scaled(self, blocks: Mapping[str, Array]) -> list[Array]:
         return [self._scalings[name].apply(blocks[name]) for name in self._names]

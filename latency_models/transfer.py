@@ -26,7 +26,12 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _SMALLEST = 0.15  # of the mean: below it deviations no longer shrink with the value
-_TUNING_ROWS = 300
+_TUNING_ROWS = 300  # of the pool in one rehearsal
+_REHEARSALS = 3  # of each known device, on parts of the pool that share no row
+_FEWEST_DEVICES = 3  # to rehearse on
+_FEWEST_ERRORS = 4  # below it left-out errors say nothing about how wide the interval must be
+_LEAST_SURPRISE = 0.02
+_SLOPE_ROWS = 10.0  # how much the prior slope of 1 counts, in rehearsals whose surprise is off by a factor of e
 _OWN_SHARE = (0.003, 0.03, 0.2)
 _NOISE = (0.0005, 0.002, 0.01)
 _POPULATION = (1.0, 3.0)
@@ -62,14 +67,15 @@ class Promise:
         """Return the slope, 0 to 1, that left-out devices show, and the level that covers 90 % over all of them.
 
         Args:
-            surprises: shape (devices,).
-            residuals: shape (devices, rows).
-            deviations: shape (devices, rows).
+            surprises: shape (rehearsals,).
+            residuals: of each rehearsal, shape (rehearsals, rows).
+            deviations: what was said of each residual, shape (rehearsals, rows).
         """
         needed = [widening(*pair) for pair in zip(residuals, deviations, strict=True)]
         x, y = np.log(surprises), np.log(needed)
-        spread = float(((x - x.mean()) ** 2).sum())
-        slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 0.0
+        # A priori the interval grows as the surprise does; devices that are all alike cannot tell, and one may not be.
+        centred = x - x.mean()
+        slope = float(centred @ y + _SLOPE_ROWS) / float(centred @ centred + _SLOPE_ROWS)
         slope = min(max(slope, 0.0), 1.0)
         scaled = deviations * np.exp(slope * x)[:, None]
         return Promise(float(np.log(widening(residuals.ravel(), scaled.ravel()))), slope)
@@ -104,7 +110,8 @@ class FewShot:
         self._pool = dict(blocks)
         self._pool_costs = self._of_sources(blocks)
         self._compare_pool()
-        self.prior, self._promise = self._tune()
+        self.prior = self._tune()
+        self._promise = self._learn_promise(self.prior)
         return self
 
     def choose(self, count: int) -> Rows:
@@ -174,56 +181,101 @@ class FewShot:
         self._unit = float(np.mean(np.diag(self._pool_likeness)))
 
     def _of_sources(self, blocks: Mapping[str, Array]) -> Array:
-        return np.maximum(self._sources.predict(blocks)[0], 0.01)
+        return _at_least(self._sources.predict(blocks)[0])
 
     def _likeness(self, covariance: Array) -> Array:
         """Return it scaled to the variance of the mean device."""
         scaled: Array = covariance * (self._pool_costs.mean(axis=1).var() / self._unit)
         return scaled
 
-    def _tune(self) -> tuple[Prior, Promise]:
-        """Return the prior, and the factor on its deviations, that serve known devices best when each is left out."""
-        devices = self._relative.shape[1]
-        if devices < 3:
-            return Prior(3.0, 0.03, 0.002), Promise(0.0, 0.7)
+    def _tune(self) -> Prior:
+        """Return the prior that serves known devices best when each is left out."""
+        if self._relative.shape[1] < _FEWEST_DEVICES:
+            return Prior(3.0, 0.03, 0.002)
         take = np.random.default_rng(0).permutation(len(self._relative))[:_TUNING_ROWS]
         likeness = self._likeness(self._pool_likeness[np.ix_(take, take)])
-        best, found = np.inf, (Prior(3.0, 0.03, 0.002), Promise(0.0, 0.7))
+        best, found = np.inf, Prior(3.0, 0.03, 0.002)
         for values in product(_POPULATION, _OWN_SHARE, _NOISE):
             prior = Prior(*values)
-            errors, surprises, residuals, deviations = [], [], [], []
-            for device in range(devices):
+            errors = []
+            for device, truth in enumerate(self._relative[take].T):
                 costs = np.delete(self._pool_costs[take], device, axis=1)
-                truth = self._relative[take, device]
-                mean, std, surprise = _rehearse(prior, costs, likeness, truth)
+                mean = _rehearse(prior, costs, costs, likeness, truth).mean
                 errors.append(np.minimum(np.abs(mean / truth - 1), 0.2).mean())
-                surprises.append(surprise)
-                residuals.append(mean - truth)
-                deviations.append(std)
             if np.mean(errors) < best:
-                promise = Promise.of(np.array(surprises), np.array(residuals), np.array(deviations))
-                best, found = float(np.mean(errors)), (prior, promise)
+                best, found = float(np.mean(errors)), prior
         return found
+
+    def _learn_promise(self, prior: Prior) -> Promise:
+        """Return how wide intervals had to be when each known device was the new one, in several parts of the pool.
+
+        What is scored there has to be as unknown as an architecture that nobody measured, so known devices predict it
+        without its own row.
+        """
+        rows, devices = self._relative.shape
+        if devices < _FEWEST_DEVICES:
+            return Promise(0.0, 1.0)
+        left_out = _at_least(self._sources.left_out(np.arange(rows), np.ones(rows))[0])
+        parts = max(min(_REHEARSALS, rows // _TUNING_ROWS), 1)
+        order = np.random.default_rng(0).permutation(rows)[: parts * _TUNING_ROWS]
+        surprises, residuals, deviations = [], [], []
+        for take in np.split(order, parts):
+            likeness = self._likeness(self._pool_likeness[np.ix_(take, take)])
+            for device, truth in enumerate(self._relative[take].T):
+                known, unknown = (np.delete(costs[take], device, axis=1) for costs in (self._pool_costs, left_out))
+                rehearsal = _rehearse(prior, known, unknown, likeness, truth)
+                scored = np.setdiff1d(np.arange(len(take)), rehearsal.rows)
+                surprises.append(rehearsal.surprise)
+                residuals.append((truth - rehearsal.mean)[scored])
+                deviations.append(rehearsal.std[scored])
+        return Promise.of(np.array(surprises), np.array(residuals), np.array(deviations))
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What a known device would have met, had it been the new one: rows measured, mean and deviation, surprise."""
+
+    rows: Rows
+    mean: Array
+    std: Array
+    surprise: float
 
 
 def _surprise(solver: Array, excess: Array) -> float:
-    """Return the root mean square of leave-one-out errors, in deviations; one error of 1 is taken for granted."""
+    """Return the root mean square of leave-one-out errors, in deviations; 1 where they are too few to tell."""
+    if len(excess) < _FEWEST_ERRORS:
+        return 1.0
     standardised = (solver @ excess) / np.sqrt(np.diag(solver))
-    return float(np.sqrt((1 + (standardised**2).sum()) / (1 + len(excess))))
+    return max(float(np.sqrt((standardised**2).mean())), _LEAST_SURPRISE)
 
 
-def _rehearse(prior: Prior, costs: Array, likeness: Array, truth: Array, count: int = 10) -> tuple[Array, Array, float]:
-    """Return mean, deviation and surprise that a known device would have met, had it been the new one."""
-    mean, covariance = _prior_of(prior, costs, likeness)
-    rows = _greedy(mean, covariance, count, prior.noise)
+def _rehearse(prior: Prior, known: Array, unknown: Array, likeness: Array, truth: Array, count: int = 10) -> _Rehearsal:
+    """Return what a known device would have met.
+
+    Args:
+        prior: of a new device.
+        known: what the other devices say of each row, shape (rows, devices): from it rows are chosen and measured.
+        unknown: the same as they would say it without that row; taken for all rows that are not measured.
+        likeness: of the rows, shape (rows, rows).
+        truth: measured on the device, shape (rows,).
+        count: rows measured.
+    """
+    rows = _greedy(*_prior_of(prior, known, likeness), count, prior.noise)
+    costs = unknown.copy()
+    costs[rows] = known[rows]
+    mean, cross = _prior_of(prior, costs, likeness[:, rows], costs[rows])
     scale = _scale(mean[rows], truth[rows])
-    solver: Array = np.asarray(
-        np.linalg.inv(covariance[np.ix_(rows, rows)] + np.diag(_noise(prior.noise, mean[rows]))), dtype=np.float64
-    )
+    noises = np.diag(_noise(prior.noise, mean[rows]))
+    solver: Array = np.asarray(np.linalg.inv(cross[rows] + noises), dtype=np.float64)
     excess = truth[rows] / scale - mean[rows]
     own = _prior_variance(prior, costs)
-    found = _posterior(mean, covariance[:, rows], own, solver, excess, scale, prior, 1.0)
-    return *found, _surprise(solver, excess)
+    found = _posterior(mean, cross, own, solver, excess, scale, prior, 1.0)
+    return _Rehearsal(rows, *found, _surprise(solver, excess))
+
+
+def _at_least(costs: Array) -> Array:
+    """Return relative costs without those that a prediction puts at nothing or below."""
+    return np.maximum(costs, 0.01)
 
 
 def _prior_of(prior: Prior, costs: Array, likeness: Array, others: Array | None = None) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,9 @@ def convnet(folder: Path, blocks: str, precision: Precision, fp32_block: bool = 
     return _pictures(space, folder, precision, fp32_block)
 
 
-def vision_transformer(folder: Path) -> Path:
-    """Write a transformer on patches of a picture: softmax, layer norms and GELU."""
-    return _pictures(Transformer(_PICTURES, [16]), folder, Precision.INT8, False)
+def vision_transformer(folder: Path, side: int = 16, patches: Sequence[int] = (4,)) -> Path:
+    """Write a transformer on patches of a picture: attention, layer norms and GELU."""
+    return _pictures(Transformer(_PICTURES, [side], patches=list(patches)), folder, Precision.INT8, False)
 
 
 def operator_format(folder: Path) -> Path:
@@ -102,6 +102,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "convnet_mixed": lambda folder: convnet(folder, "mbconv", Precision.INT8, fp32_block=True),
     "convnet_int4": lambda folder: convnet(folder, "residual", Precision.INT4),
     "transformer": vision_transformer,
+    "transformer_long": lambda folder: vision_transformer(folder, 20, [2]),  # attention in products of 16 bits
     "qlinear": operator_format,
     "decoder": lambda folder: decoder(folder, Precision.INT8, "tied", "rmsnorm"),
     "decoder_int4": lambda folder: decoder(folder, Precision.INT4, "own", "layernorm"),

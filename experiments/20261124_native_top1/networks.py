@@ -66,6 +66,15 @@ def wide_transformer(dataset: Dataset) -> BlockSpace:
     return Transformer(dataset.task, [32], **lists, precisions=["int8"])
 
 
+def long_transformer(dataset: Dataset) -> BlockSpace:
+    """Return 3 layers with such heads on 256 patches, whose attention is computed in 16 bits."""
+    lists: dict[str, Any] = {
+        **{"patches": [2], "widths": [64], "depths": [3], "mlp_ratios": [2], "heads": [2], "kv_heads": [2]},
+        **{"head_sizes": [64], "poolings": ["mean"], "activations": ["gelu"], "norms": ["layernorm"]},
+    }
+    return Transformer(dataset.task, [32], **lists, precisions=["int8"])
+
+
 def text_transformer(dataset: Dataset) -> BlockSpace:
     """Return 3 layers of 64 features on 24 tokens, two heads sharing keys."""
     lists: dict[str, Any] = {**ATTENTION, "kv_heads": [2], "widths": [64], "depths": [3], "mlp_ratios": [4]}
@@ -107,6 +116,7 @@ NETWORKS: Mapping[str, Parts] = {
     "transformer_clinc150": (intents, text_transformer, TEXTS),
     "transformer_cifar10": (pictures, picture_transformer, PICTURES),
     "wide_cifar10": (pictures, wide_transformer, PICTURES),
+    "long_cifar10": (pictures, long_transformer, PICTURES),
     "hybrid_cifar10": (pictures, hybrid, PICTURES),
     "decoder_shakespeare": (shakespeare, decoder, LANGUAGE),
     "convnet_cifar10": (pictures, convnet, PICTURES),

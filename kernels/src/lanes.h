@@ -1,145 +1,20 @@
-// 16 floats at a time in the compiler's own vectors: one source for all instruction sets. Without contraction
+// Rows of floats and of bytes, 16 lanes at a time: one source for all instruction sets. Without contraction
 // (-ffp-contract=off) and with sums in a fixed order, all of them give the same bits.
 //
-// Everything is in an anonymous namespace: files of different ISA include this, and a shared copy might be the one that
-// needs AVX-512.
+// Everything is in an anonymous namespace, see vectors.h.
 #pragma once
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
+#include "vectors.h"
 
 namespace {
-
-constexpr std::int64_t kLanes = 16;
-
-using Floats = float __attribute__((vector_size(64)));
-using Ints = std::int32_t __attribute__((vector_size(64)));
-using Unsigned = std::uint32_t __attribute__((vector_size(64)));
-using Bytes = std::uint8_t __attribute__((vector_size(16)));
-using SignedBytes = std::int8_t __attribute__((vector_size(16)));
-
-[[maybe_unused]] inline Floats splat(float value) { return value - Floats{}; }
-[[maybe_unused]] inline Ints splat_int(std::int32_t value) { return value - Ints{}; }
-
-template <typename Vector>
-[[maybe_unused]] inline Vector load(const void* p) {
-  Vector v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// The first `count` lanes; the others are zero.
-template <typename Vector>
-[[maybe_unused]] inline Vector load_some(const void* p, std::int64_t count) {
-#if defined(__AVX512F__)
-  const __mmask16 mask = static_cast<__mmask16>((1U << count) - 1U);
-  if constexpr (sizeof(Vector) == 64) {
-    return reinterpret_cast<Vector>(_mm512_maskz_loadu_epi32(mask, p));
-  } else {
-    return reinterpret_cast<Vector>(_mm_maskz_loadu_epi8(mask, p));
-  }
-#else
-  Vector v = {};
-  std::memcpy(&v, p, static_cast<std::size_t>(count) * (sizeof v / kLanes));
-  return v;
-#endif
-}
-
-template <typename Vector>
-[[maybe_unused]] inline void store(void* p, const Vector& v) {
-  std::memcpy(p, &v, sizeof v);
-}
-
-template <typename Vector>
-[[maybe_unused]] inline void store_some(void* p, const Vector& v, std::int64_t count) {
-#if defined(__AVX512F__)
-  const __mmask16 mask = static_cast<__mmask16>((1U << count) - 1U);
-  if constexpr (sizeof(Vector) == 64) {
-    _mm512_mask_storeu_epi32(p, mask, reinterpret_cast<__m512i>(v));
-  } else {
-    _mm_mask_storeu_epi8(p, mask, reinterpret_cast<__m128i>(v));
-  }
-#else
-  std::memcpy(p, &v, static_cast<std::size_t>(count) * (sizeof v / kLanes));
-#endif
-}
-
-// The second where either is NaN, as x86's own instructions have it.
-[[maybe_unused]] inline Floats smaller(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
-#else
-  return a < b ? a : b;
-#endif
-}
-
-[[maybe_unused]] inline Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
-#else
-  return a > b ? a : b;
-#endif
-}
-
-// One rounding.
-[[maybe_unused]] inline Floats fused(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b),
-                                                  reinterpret_cast<__m512>(c)));
-#else
-  Floats out;
-#if defined(__FMA__)
-  for (int i = 0; i < 16; i += 8) {
-    const float* pa = reinterpret_cast<const float*>(&a) + i;
-    const float* pb = reinterpret_cast<const float*>(&b) + i;
-    const float* pc = reinterpret_cast<const float*>(&c) + i;
-    _mm256_storeu_ps(reinterpret_cast<float*>(&out) + i,
-                     _mm256_fmadd_ps(_mm256_loadu_ps(pa), _mm256_loadu_ps(pb), _mm256_loadu_ps(pc)));
-  }
-#elif defined(__aarch64__)
-  for (int i = 0; i < 16; i += 4) {
-    const float* pa = reinterpret_cast<const float*>(&a) + i;
-    const float* pb = reinterpret_cast<const float*>(&b) + i;
-    const float* pc = reinterpret_cast<const float*>(&c) + i;
-    vst1q_f32(reinterpret_cast<float*>(&out) + i, vfmaq_f32(vld1q_f32(pc), vld1q_f32(pa), vld1q_f32(pb)));
-  }
-#else
-  for (int i = 0; i < 16; ++i) out[i] = std::fma(a[i], b[i], c[i]);
-#endif
-  return out;
-#endif
-}
 
 // To the nearest integer, ties to even, for magnitudes below 2^22: adding 1.5 * 2^23 leaves no bits behind the point.
 [[maybe_unused]] inline Ints rounded(Floats x) {
   const Floats shifted = x + 12582912.0F;
-  return reinterpret_cast<Ints>(reinterpret_cast<Unsigned>(shifted) - 0x4B400000U);
+  return bits_of<Ints>(bits_of<Unsigned>(shifted) - 0x4B400000U);
 }
 
 // --- 8 bits.
-
-[[maybe_unused]] inline Ints widened(Bytes x) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(reinterpret_cast<__m128i>(x)));
-#else
-  return __builtin_convertvector(x, Ints);
-#endif
-}
-
-[[maybe_unused]] inline Ints widened(SignedBytes x) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Ints>(_mm512_cvtepi8_epi32(reinterpret_cast<__m128i>(x)));
-#else
-  return __builtin_convertvector(x, Ints);
-#endif
-}
 
 [[maybe_unused]] inline Ints load_bytes(const void* p, bool is_signed) {
   return is_signed ? widened(load<SignedBytes>(p)) : widened(load<Bytes>(p));
@@ -147,15 +22,6 @@ template <typename Vector>
 
 [[maybe_unused]] inline Ints load_some_bytes(const void* p, bool is_signed, std::int64_t count) {
   return is_signed ? widened(load_some<SignedBytes>(p, count)) : widened(load_some<Bytes>(p, count));
-}
-
-// The low 8 bits of each lane.
-[[maybe_unused]] inline Bytes narrowed(Ints x) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Bytes>(_mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(x)));
-#else
-  return __builtin_convertvector(x, Bytes);
-#endif
 }
 
 [[maybe_unused]] inline std::int32_t lowest(bool is_signed) { return is_signed ? -128 : 0; }
@@ -188,42 +54,12 @@ template <typename Body>
   return smaller(larger(x, splat(static_cast<float>(low))), splat(static_cast<float>(high)));
 }
 
-// --- Sums and maxima over lanes, always in the same order.
-
-[[maybe_unused]] inline float sum_of(Floats x) {
-#if defined(__AVX512F__)
-  const __m512 all = reinterpret_cast<__m512>(x);
-  const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1));
-  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), upper);
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-#else
-  float half[8];
-  for (int i = 0; i < 8; ++i) half[i] = x[i] + x[i + 8];
-  for (int width = 4; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) half[i] = half[i] + half[i + width];
-  }
-  return half[0];
-#endif
-}
-
-[[maybe_unused]] inline float max_of(Floats x) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x));
-#else
-  float largest = x[0];
-  for (int i = 1; i < 16; ++i) largest = x[i] > largest ? x[i] : largest;
-  return largest;
-#endif
-}
-
 // exp(x) for x <= 0, at most 1.2 units in the last place off; 0 below -87. x less a multiple of ln 2 (in two parts), in a
 // polynomial fitted for the least largest error.
-[[maybe_unused]] inline Floats exp_of_negative(Floats x) {
+[[maybe_unused, gnu::always_inline]] inline Floats exp_of_negative(Floats x) {
   const Floats bounded = larger(x, splat(-87.0F));
   const Floats shifted = fused(bounded, splat(1.44269504F), splat(12582912.0F));
-  const Unsigned power = reinterpret_cast<Unsigned>(shifted) - 0x4B400000U;
+  const Unsigned power = bits_of<Unsigned>(shifted) - 0x4B400000U;
   const Floats n = shifted - 12582912.0F;
   const Floats r = fused(n, splat(-1.42860677e-6F), fused(n, splat(-0.693145752F), bounded));
   Floats p = fused(r, splat(1.38143204e-3F), splat(8.36885109e-3F));
@@ -233,8 +69,8 @@ template <typename Body>
   p = fused(p, r, splat(1.0F));
   p = fused(p, r, splat(1.0F));
   // Without a sign: where x is not a number, or above 0, the sum may wrap.
-  const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Unsigned>(p) + (power << 23));
-  return x < splat(-87.0F) ? Floats{} : scaled;
+  const Floats scaled = bits_of<Floats>(bits_of<Unsigned>(p) + (power << 23));
+  return if_less(x, splat(-87.0F), Floats{}, scaled);
 }
 
 }  // namespace

@@ -10,12 +10,12 @@ namespace {
   const std::int64_t offset = row * x.stride + i;
   if (x.type == nas::Type::f32) return floats_from(static_cast<const float*>(x.data), offset, lanes);
   const Ints bytes = bytes_from(x.data, offset, x.type == nas::Type::s8, lanes) - x.quantization.zero_point;
-  return __builtin_convertvector(bytes, Floats) * x.quantization.scale;
+  return to_floats(bytes) * x.quantization.scale;
 }
 
 // How a float becomes an element of the output.
 struct Writer {
-  const nas::Output& y;
+  const nas::Output y;
   std::int32_t low, high;
   explicit Writer(const nas::Output& to)
       : y(to),
@@ -33,12 +33,5 @@ struct Writer {
     bytes_to(y.data, offset, q, lanes);
   }
 };
-
-// Lanes past the end of a row count as zero.
-[[maybe_unused]] inline Floats kept(Floats value, std::int64_t lanes) {
-  if (lanes == kLanes) return value;
-  const Ints number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return number < splat_int(static_cast<std::int32_t>(lanes)) ? value : Floats{};
-}
 
 }  // namespace

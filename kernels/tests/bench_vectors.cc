@@ -65,7 +65,7 @@ void vectors(nas::Level level) {
 }
 
 void attention(nas::Level level, const char* what, std::int64_t queries, std::int64_t keys, std::int64_t heads,
-               bool causal) {
+               bool causal, bool exact) {
   nas_test::Random random(1);
   const std::int64_t width = heads * 64;
   Buffer<float> q(queries * width), k(keys * width), v(keys * width);
@@ -78,9 +78,9 @@ void attention(nas::Level level, const char* what, std::int64_t queries, std::in
   args.k = {k.data(), 64, keys * 64};
   args.v = {v.data(), 64, keys * 64};
   args.scale = 0.125F;
-  args.causal = causal;
+  args.causal = causal, args.exact = exact;
   args.y = {y.data(), width, nas::Type::u8, {0.02F, 128, false}};
-  Buffer<std::uint8_t> scratch(static_cast<std::int64_t>(nas::attention_scratch_bytes(args, level)));
+  Buffer<std::uint8_t> scratch(static_cast<std::int64_t>(nas::attention_scratch_bytes(args)));
   args.scratch = scratch.data();
   const double macs = 2.0 * static_cast<double>(queries * keys * width);
   line(level, what, macs, [&] { nas::attention(args, level); });
@@ -93,9 +93,11 @@ int main() {
   nas_test::for_each_level([](nas::Level level) {
     if (level == nas::Level::portable) return;
     vectors(level);
-    attention(level, "attention vit tiny 197x197, 3 heads of 64", 197, 197, 3, false);
-    attention(level, "attention prefill 128x128, 6 heads of 64", 128, 128, 6, true);
-    attention(level, "attention token 1x129, 6 heads of 64", 1, 129, 6, true);
+    attention(level, "attention vit tiny 197x197, 3 heads of 64", 197, 197, 3, false, false);
+    attention(level, "the same in float", 197, 197, 3, false, true);
+    attention(level, "attention prefill 128x128, 6 heads of 64", 128, 128, 6, true, false);
+    attention(level, "the same in float", 128, 128, 6, true, true);
+    attention(level, "attention token 1x129, 6 heads of 64", 1, 129, 6, true, true);
   });
   return 0;
 }

@@ -46,10 +46,11 @@ def run_replay(config: Mapping[str, Any]) -> ReplayReport:
         config: resolved config of ``nas search`` with a ``replay.table``.
 
     Raises:
-        ConfigError: a column is missing, or the sampler or an option of it is unknown.
+        ConfigError: a column is missing, the sampler or an option of it is unknown, or an earlier study is named.
         DataError: the file is missing or is no Parquet.
     """
     node, budget = config["replay"], int(config["budget"])
+    _refuse_studies(config)
     if node["accuracy"] is None:
         raise ConfigError("replay.accuracy is missing; give the column to maximise by replay.accuracy=COLUMN")
     if not node["costs"] and not node["limits"]:
@@ -72,3 +73,13 @@ def run_replay(config: Mapping[str, Any]) -> ReplayReport:
         accuracy=summarize(runs, budget, table.best_accuracy) if limited else {},
         oracle_accuracy=table.oracle_accuracy if limited else math.nan,
     )
+
+
+def _refuse_studies(config: Mapping[str, Any]) -> None:
+    """Raise where a study is named: a table's rows are no points of its space, and a replay leaves no study."""
+    for key in ("start_from", "resume"):
+        if config.get(key) is not None:
+            raise ConfigError(
+                f"{key}={config[key]} names a study, and replay.table={config['replay']['table']} replays a table from "
+                f"nothing; expected one of the two. Drop {key}= for the replay, or replay.table= for the search"
+            )

@@ -19,7 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "scripts"
 SECONDS = 20
-KINDS = {"convnet", "convnet_mixed", "convnet_int4", "transformer", "qlinear"}
+KINDS = {"convnet", "convnet_mixed", "convnet_int4", "transformer", "transformer_long", "qlinear"}
 KINDS |= {"decoder", "decoder_int4", "decoder_fp32"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latency_models.conformal import widening
-from latency_models.graph import CANDIDATES, GraphRegressor, once_per_group, validation_error
+from latency_models.graph import CANDIDATES, GraphRegressor, once_per_group, towards_tolerance, validation_error
 from latency_models.stored import load, save
 from latency_models.trees import _boosted
 from nas.errors import ConfigError, DataError
@@ -71,7 +71,7 @@ def test_the_network_learns_what_the_ridge_cannot_and_never_speaks_of_rows_that_
     errors = {}
     for name in ("ridge", "network"):
         model = GraphRegressor((name,)).fit({"counts": counts[learn]}, target[learn], learn)
-        errors[name] = np.abs(model.predict({"counts": counts[test]})[0] / target[test] - 1).mean()
+        errors[name] = np.abs(model._model.predict({"counts": counts[test]})[0] / target[test] - 1).mean()
         outside, _ = model._model.left_out()
         # A prediction without a row errs as one of a new row does.
         assert np.abs(outside / target[learn] - 1).mean() == pytest.approx(errors[name], rel=0.5)
@@ -102,6 +102,31 @@ def test_the_interval_covers_what_it_says() -> None:
     model = GraphRegressor(("process",)).fit({"counts": blocks["counts"][learn]}, target[learn], learn)
     mean, std = model.predict({"counts": blocks["counts"][test]})
     assert 0.83 <= (np.abs(mean - target[test]) <= 1.645 * std).mean() <= 0.96
+
+
+def test_the_interval_does_not_know_which_rows_will_take_longer() -> None:
+    blocks, target = _sums(2000)
+    rng = np.random.default_rng(2)
+    # Every sixth measurement is a third larger, and no feature says which.
+    target = target * np.where(rng.random(2000) < 1 / 6, 1.33, 1.0) * rng.normal(1, 0.05, 2000)
+    learn, test = np.arange(600), np.arange(600, 2000)
+    model = GraphRegressor(("process",)).fit({"counts": blocks["counts"][learn]}, target[learn], learn)
+    mean, std = model.predict({"counts": blocks["counts"][test]})
+    assert 0.86 <= (np.abs(mean - target[test]) <= 1.645 * std).mean() <= 0.94
+
+
+def test_a_tail_on_one_side_moves_the_prediction_and_noise_on_both_does_not() -> None:
+    rng = np.random.default_rng(3)
+    mean, weights = rng.uniform(1, 5, 4000), np.ones(4000)
+    even = mean * rng.normal(1, 0.04, 4000)
+    assert towards_tolerance(even, mean, weights) == pytest.approx(1, abs=0.005)
+    assert towards_tolerance(even, 0.97 * mean, weights) == pytest.approx(1 / 0.97, abs=0.01)
+    # A tenth of the measurements takes 11 to 13 % longer: just beyond 10 %.
+    tail = mean * rng.normal(1, 0.015, 4000) * np.where(rng.random(4000) < 0.1, rng.uniform(1.11, 1.13, 4000), 1)
+    shift = towards_tolerance(tail, mean, weights)
+    before, after = (np.abs(factor * mean / tail - 1) for factor in (1.0, shift))
+    assert (after <= 0.1).mean() > (before <= 0.1).mean() + 0.01
+    assert after.mean() <= 1.05 * before.mean()
 
 
 def test_a_disturbed_machine_bends_nothing() -> None:

@@ -14,7 +14,7 @@ import pytest
 from nas import _kernels
 
 REPOSITORY = Path(__file__).parents[2]
-FAMILIES = {"attention", "bytes", "conv", "depthwise", "elementwise", "gemm", "int4", "norm"}
+FAMILIES = {"attention", "bytes", "conv", "conv_f32", "depthwise", "elementwise", "gemm", "int4", "norm"}
 # Processors that QEMU imitates, with the levels that they have.
 ARM_PROCESSORS = {
     "max": {"portable", "neon", "neondot", "neoni8mm"},

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nas.cli import main
+from nas.config.compose import Request, resolve
+from nas.config.replay import run_replay
 from nas.errors import ConfigError, DataError
 from nas.search.cells import OPERATIONS, cell_features, live_cell, parse_cell
 from nas.search.replay import Run, checkpoints, problem_of, replay, summarize
@@ -164,6 +166,14 @@ def test_the_last_line_of_the_command_is_json(path, capsys):
     assert set(found["8"]) == {"mean", "sem"}
     assert main(["search", "experiment=nasbench201_replay", *words[1:]]) == 2
     assert "replay.table is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["start_from", "resume"])
+def test_a_replay_refuses_an_earlier_study(path, tmp_path, key):
+    words = ("space=toy", f"replay.table={path}", "replay.accuracy=acc", "replay.costs=[ms]", f"folder={tmp_path}")
+    config = resolve(Request("search", words))
+    with pytest.raises(ConfigError, match=rf"{key}=earlier names a study.*table.parquet.*Drop {key}="):
+        run_replay({**config, key: "earlier"})
 
 
 @pytest.mark.skipif(not CELLS.is_file(), reason=f"{CELLS} is missing")

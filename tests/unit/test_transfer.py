@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from latency_models.gaussian_process import GaussianProcess
 from latency_models.transfer import FewShot
 from nas.errors import ConfigError, MeasurementError
 
@@ -33,6 +34,47 @@ def test_ten_measurements_rank_a_new_device() -> None:
     assert spearmanr(mean, new[test])[0] > max(alone, 0.97)
     assert np.abs(mean / new[test] - 1).mean() < 0.05
     assert 0.75 < (np.abs(mean - new[test]) < 1.645 * std).mean() <= 1
+
+
+def test_a_device_that_surprises_gets_the_wider_interval() -> None:
+    widths = []
+    for noise in (0.01, 0.1):
+        shares, covered = [], []
+        for seed in range(4):
+            blocks, costs = _world(10 + seed)
+            pool, test = np.arange(150), np.arange(150, 300)
+            new = costs[:, 6] * np.random.default_rng(seed).normal(1, noise, 300)
+            model = FewShot().fit_sources({k: v[pool] for k, v in blocks.items()}, costs[pool, :6])
+            rows = model.choose(10)
+            mean, std = model.adapt(rows, new[pool][rows]).predict({k: v[test] for k, v in blocks.items()})
+            shares.append(np.median(std / mean))
+            covered.append((np.abs(mean - new[test]) < 1.645 * std).mean())
+        widths.append(np.mean(shares))
+        assert 0.75 < np.mean(covered) < 0.99
+    assert widths[1] > 2 * widths[0]
+
+
+def test_too_few_measurements_keep_the_interval_that_known_devices_needed() -> None:
+    blocks, costs = _world(5)
+    model = FewShot().fit_sources(blocks, costs[:, :6])
+    rows = model.choose(2)
+    mean, std = model.adapt(rows, costs[rows, 6]).predict(blocks)
+    # Two measurements are met exactly by a scale and a slope, which is no sign that all others will be.
+    assert (np.abs(mean - costs[:, 6]) < 1.645 * std).mean() > 0.7
+
+
+def test_leaving_a_row_out_is_fitting_without_it_for_every_device() -> None:
+    blocks, costs = _world(6)
+    noise = np.ones(60)
+    part, several = {"counts": blocks["counts"][:60]}, costs[:60, :3]
+    process = GaussianProcess(iterations=5).fit(part, several, noise)
+    mean, std = process.left_out(np.arange(60), noise)
+    assert mean.shape == std.shape == several.shape
+    alone = GaussianProcess(iterations=5).fit(part, several[:, 1], noise)
+    alone.theta = process.theta
+    alone._condition()
+    np.testing.assert_allclose(mean[:, 1], alone.left_out(np.arange(60), noise)[0], rtol=1e-6)
+    np.testing.assert_allclose(std[:, 1], alone.left_out(np.arange(60), noise)[1], rtol=1e-6)
 
 
 def test_the_choice_sees_known_devices_only() -> None:

@@ -1,5 +1,5 @@
-// Attention: softmax(scale * q k') v per head, grouped key/value heads, causal or not, in float or with scores and values in
-// 8 bits.
+// Attention: softmax(scale * q k') v per head, grouped key/value heads, causal or not, in float or in products of
+// 16 bits.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,9 @@ struct HeadsView {
 // Query i sees keys 0..past + i with `causal`, else all; past = keys - queries counts the keys that stood in the cache.
 // `heads` is a multiple of `kv_heads`: query head h reads key/value head h / (heads / kv_heads).
 //
-// With `exact` or fewer queries than kFewQueries, as a decoder has per token, everything is float. Else each query and each
-// key is rounded to 8 bits with a scale of its own (largest magnitude 127), each channel of the values likewise, and
-// exp(score - largest score) to 0..255; products are summed exactly.
+// With `exact` or fewer queries than kFewQueries, as a decoder has per token, everything is float. Else queries (each with a
+// scale of its own), keys and values (one scale for all) are rounded to as many of 16 bits as keep sums of their products in
+// 32, and exp(score - largest score) likewise; products are summed exactly.
 struct AttentionArgs {
   std::int64_t queries = 0;
   std::int64_t keys = 0;
@@ -45,7 +45,7 @@ struct AttentionArgs {
 
 struct AttentionKernels {
   Level level;
-  void (*attention)(const AttentionArgs& args, Level gemm_level);
+  void (*attention)(const AttentionArgs& args);
 };
 
 const AttentionKernels& attention_kernels(Level level);
@@ -53,9 +53,8 @@ const AttentionKernels& attention_kernels(Level level);
 // What attention can be divided into.
 std::int64_t attention_units(const AttentionArgs& args);
 
-std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level);
+std::size_t attention_scratch_bytes(const AttentionArgs& args);
 
-// Runs the level's kernels, its gemm among them.
 void attention(const AttentionArgs& args, Level level);
 
 }  // namespace nas

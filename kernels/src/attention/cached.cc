@@ -48,7 +48,7 @@ StepPtr make_attention_cached(const OpView& view) {
   const double macs = 2.0 * double(tokens * most) * double(heads * size);
   const int wanted = view.parts(macs * (floats ? kNsPerFloatMac : kNsPerAttentionMac));
   return shared_step(
-      std::string(floats ? "attention_cached_f32_" : "attention_cached_s8_") + level_name(attention_kernels(level).level),
+      std::string(floats ? "attention_cached_f32_" : "attention_cached_s16_") + level_name(attention_kernels(level).level),
       kv_heads >= wanted ? wanted : 1,
       [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
         const Span mine = share(kv_heads, part);
@@ -74,7 +74,7 @@ StepPtr make_attention_cached(const OpView& view) {
         now.scratch = scratch;
         attention(now, level);
       },
-      attention_scratch_bytes(args, level));
+      attention_scratch_bytes(args));
 }
 
 // Rows of a table from the number of tokens in the cache on; ints: how many rows it has.

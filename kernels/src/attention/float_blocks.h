@@ -18,7 +18,7 @@ void pack_keys(const AttentionArgs& args, std::int64_t kv, float* panels) {
   }
 }
 
-void pack_values(const AttentionArgs& args, std::int64_t kv, float* rows) {
+NAS_WHOLE void pack_values(const AttentionArgs& args, std::int64_t kv, float* rows) {
   const std::int64_t width = nas::whole_vectors(args.head_dim);
   for (std::int64_t j = 0; j < args.keys; ++j, rows += width) {
     const float* value = args.v.data + kv * args.v.head + j * args.v.token;
@@ -60,25 +60,26 @@ constexpr std::int64_t kPieceLanes = sizeof(Piece) / sizeof(float), kPieces = kL
 template <int Vectors>
 inline void block_of_sums(const float* const* factors, const float* rows, std::int64_t stride, std::int64_t apart,
                           std::int64_t count, float* out, std::int64_t out_stride) {
-  Piece sums[kFloatQueries][Vectors][kPieces];
-  for (auto& query : sums) {
-    for (auto& row : query) {
-      for (Piece& sum : row) sum = piece_of(0.0F);
-    }
-  }
+  constexpr std::int64_t each = Vectors * kPieces;
+  Piece sums[kFloatQueries * each];
+#pragma GCC unroll 32
+  for (Piece& sum : sums) sum = piece_of(0.0F);
   for (std::int64_t j = 0; j < count; ++j, rows += stride) {
-    Piece row[Vectors][kPieces];
-    for (int v = 0; v < Vectors; ++v) {
-      for (std::int64_t i = 0; i < kPieces; ++i) row[v][i] = piece_from(rows + v * apart + i * kPieceLanes);
-    }
+    Piece row[each];
+#pragma GCC unroll 32
+    for (std::int64_t i = 0; i < each; ++i) row[i] = piece_from(rows + i / kPieces * apart + i % kPieces * kPieceLanes);
+#pragma GCC unroll 32
     for (std::int64_t q = 0; q < kFloatQueries; ++q) {
       const Piece factor = piece_of(factors[q][j]);
-      for (int v = 0; v < Vectors; ++v) {
-        for (std::int64_t i = 0; i < kPieces; ++i) sums[q][v][i] = fused_piece(factor, row[v][i], sums[q][v][i]);
-      }
+#pragma GCC unroll 32
+      for (std::int64_t i = 0; i < each; ++i) sums[q * each + i] = fused_piece(factor, row[i], sums[q * each + i]);
     }
   }
-  for (std::int64_t q = 0; q < kFloatQueries; ++q) std::memcpy(out + q * out_stride, sums[q], sizeof sums[q]);
+#pragma GCC unroll 32
+  for (std::int64_t q = 0; q < kFloatQueries; ++q, out += out_stride) {
+#pragma GCC unroll 32
+    for (std::int64_t i = 0; i < each; ++i) store(out + i * kPieceLanes, sums[q * each + i]);
+  }
 }
 
 // The same for any number of vectors of 16 columns.
@@ -92,7 +93,7 @@ inline void sums_of_block(const float* const* factors, const float* rows, std::i
 }
 
 // exp(factor * (score - largest)) in place, zeros up to `end`, and their sum.
-float weigh_in_floats(float* scores, std::int64_t seen, std::int64_t end, float factor) {
+NAS_WHOLE float weigh_in_floats(float* scores, std::int64_t seen, std::int64_t end, float factor) {
   const float top = largest_of(scores, seen);
   Floats total = {};
   each_vector(seen, [&](std::int64_t i, std::int64_t lanes) {
@@ -104,7 +105,7 @@ float weigh_in_floats(float* scores, std::int64_t seen, std::int64_t end, float 
   return sum_of(total);
 }
 
-void float_block(const AttentionArgs& args, const FloatScratch& s, std::int64_t head, std::int64_t first,
+NAS_WHOLE void float_block(const AttentionArgs& args, const FloatScratch& s, std::int64_t head, std::int64_t first,
                  std::int64_t count, const Writer& write) {
   const std::int64_t width = nas::whole_vectors(args.head_dim), seen = visible(args, first + count - 1);
   const std::int64_t keys = nas::whole_vectors(seen);

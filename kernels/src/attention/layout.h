@@ -3,21 +3,45 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "nas/attention.h"
-#include "nas/gemm.h"
 
 namespace nas {
-
-// Queries per block: whole tiles of every gemm, and scores that stay in the cache.
-constexpr std::int64_t kQueryBlock = 24;
 
 // Queries that are computed at once in float: their sums fill the registers.
 constexpr std::int64_t kFloatQueries = 6;
 
+// Queries that are computed at once in 16 bits.
+constexpr std::int64_t kShortQueries = 6;
+
+// Values are rounded to this magnitude, and a query's weights add up to less than kMostOfWeights: 2^31 is more than their
+// product, even where roundings and the floats that the weights come from err by a hundredth.
+constexpr std::int32_t kMostOfValues = 8191;
+constexpr float kMostOfWeights = 258048.0F;
+
+// With more keys than these, half a unit each would be more than that.
+constexpr std::int64_t kMostShortKeys = 1 << 18;
+
+constexpr std::int64_t whole_pairs(std::int64_t count) { return (count + 1) / 2 * 2; }
+
 // Rows of whole vectors of 16 floats.
 constexpr std::int64_t whole_vectors(std::int64_t count) { return (count + 15) / 16 * 16; }
+
+// Hands out aligned pieces of a memory, or counts them where there is none.
+class Pieces {
+ public:
+  explicit Pieces(void* memory) : memory_(static_cast<std::uint8_t*>(memory)) {}
+  template <class T>
+  void take(T*& pointer, std::int64_t count) {
+    pointer = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+  }
+  std::size_t bytes() const { return used_; }
+
+ private:
+  std::uint8_t* memory_;
+  std::size_t used_ = 0;
+};
 
 // Attention of many queries in float.
 struct FloatScratch {
@@ -29,18 +53,40 @@ struct FloatScratch {
 };
 
 inline FloatScratch divide_float_scratch(const AttentionArgs& args, void* memory) {
-  const std::int64_t keys = whole_vectors(args.keys) * args.head_dim;
-  const std::int64_t values = whole_vectors(args.head_dim) * args.keys;
-  const std::int64_t scores = whole_vectors(args.keys) * kFloatQueries;
-  const std::int64_t mixed = whole_vectors(args.head_dim) * kFloatQueries;
   FloatScratch s = {};
-  if (memory != nullptr) {
-    s.keys = static_cast<float*>(memory);
-    s.values = s.keys + keys;
-    s.scores = s.values + values;
-    s.mixed = s.scores + scores;
-  }
-  s.bytes = std::size_t(keys + values + scores + mixed) * sizeof(float);
+  Pieces pieces(memory);
+  pieces.take(s.keys, whole_vectors(args.keys) * args.head_dim);
+  pieces.take(s.values, whole_vectors(args.head_dim) * args.keys);
+  pieces.take(s.scores, whole_vectors(args.keys) * kFloatQueries);
+  pieces.take(s.mixed, whole_vectors(args.head_dim) * kFloatQueries);
+  s.bytes = pieces.bytes();
+  return s;
+}
+
+// Attention of many queries in 16 bits. `values` and `keys` lie by pairs, see short_blocks.h.
+struct ShortScratch {
+  std::int16_t* keys;     // panels of 16 keys: whole pairs of head_dim x 16
+  std::int16_t* values;   // whole pairs of keys x whole vectors of head_dim
+  std::int16_t* rows;     // 16 x row: keys before they are packed, later queries
+  std::int16_t* weights;  // block x whole vectors of keys
+  std::int32_t* scores;   // block x whole vectors of keys, later floats
+  std::int32_t* mixed;    // block x whole vectors of head_dim
+  std::int64_t row;       // head_dim, up to whole vectors of 16 pairs
+  std::size_t bytes;
+};
+
+inline ShortScratch divide_short_scratch(const AttentionArgs& args, void* memory) {
+  const std::int64_t keys = whole_vectors(args.keys), width = whole_vectors(args.head_dim);
+  ShortScratch s = {};
+  s.row = (args.head_dim + 31) / 32 * 32;
+  Pieces pieces(memory);
+  pieces.take(s.keys, keys * whole_pairs(args.head_dim));
+  pieces.take(s.values, whole_pairs(args.keys) * width);
+  pieces.take(s.rows, 16 * s.row);
+  pieces.take(s.weights, kShortQueries * keys);
+  pieces.take(s.scores, kShortQueries * keys);
+  pieces.take(s.mixed, kShortQueries * width);
+  s.bytes = pieces.bytes();
   return s;
 }
 
@@ -49,52 +95,14 @@ namespace {
 
 [[maybe_unused]] inline bool one_by_one(const AttentionArgs& args) { return args.queries < kFewQueries; }
 
+[[maybe_unused]] inline bool in_floats(const AttentionArgs& args) { return args.exact || args.keys > kMostShortKeys; }
+
 // A unit is a block of queries of one head, or a query where there are few.
 [[maybe_unused]] inline std::int64_t units_of_head(const AttentionArgs& args) {
-  const std::int64_t block = one_by_one(args) ? 1 : args.exact ? kFloatQueries : kQueryBlock;
+  const std::int64_t block = one_by_one(args) ? 1 : in_floats(args) ? kFloatQueries : kShortQueries;
   return (args.queries + block - 1) / block;
 }
 
 }  // namespace
-
-struct AttentionScratch {
-  std::int8_t* rounded_kv;  // keys x head_dim
-  std::uint8_t* packed_k;
-  std::uint8_t* packed_v;
-  std::int8_t* rounded_q;  // block x head_dim
-  std::uint8_t* weights;   // block x keys
-  float* scores;           // block x keys
-  float* result;           // block x head_dim
-  float* k_scale;          // keys
-  float* v_scale;          // head_dim
-  float* q_scale;          // block
-  float* total;            // block
-  std::size_t bytes;
-};
-
-inline AttentionScratch divide_scratch(const AttentionArgs& args, const GemmKernel& gemm, void* memory) {
-  std::size_t used = 0;
-  const auto take = [&](auto*& pointer, std::size_t bytes) {
-    if (memory != nullptr) {
-      pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(static_cast<std::uint8_t*>(memory) + used);
-    }
-    used += (bytes + 63) / 64 * 64;
-  };
-  const auto count = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-  AttentionScratch s = {};
-  take(s.rounded_kv, count(args.keys * args.head_dim));
-  take(s.packed_k, gemm.packed_bytes(args.keys, args.head_dim));
-  take(s.packed_v, gemm.packed_bytes(args.head_dim, args.keys));
-  take(s.rounded_q, count(kQueryBlock * args.head_dim));
-  take(s.weights, count(kQueryBlock * args.keys));
-  take(s.scores, count(kQueryBlock * args.keys) * sizeof(float));
-  take(s.result, count(kQueryBlock * args.head_dim) * sizeof(float));
-  take(s.k_scale, count(args.keys) * sizeof(float));
-  take(s.v_scale, count(args.head_dim) * sizeof(float));
-  take(s.q_scale, count(kQueryBlock) * sizeof(float));
-  take(s.total, count(kQueryBlock) * sizeof(float));
-  s.bytes = used;
-  return s;
-}
 
 }  // namespace nas

@@ -5,7 +5,7 @@ namespace nas {
 
 extern const AttentionKernels attention_portable;
 #if defined(__x86_64__)
-extern const AttentionKernels attention_avx2, attention_avx512;
+extern const AttentionKernels attention_avx2, attention_avx512, attention_avx512_vnni;
 #elif defined(__aarch64__)
 extern const AttentionKernels attention_neon;
 #endif
@@ -18,8 +18,9 @@ const AttentionKernels& attention_kernels(Level level) {
     case Level::avx512vl_vnni:
       return attention_avx2;
     case Level::avx512:
-    case Level::avx512_vnni:
       return attention_avx512;
+    case Level::avx512_vnni:
+      return attention_avx512_vnni;
 #elif defined(__aarch64__)
     case Level::neon:
     case Level::neondot:
@@ -33,11 +34,11 @@ const AttentionKernels& attention_kernels(Level level) {
 
 std::int64_t attention_units(const AttentionArgs& args) { return args.heads * units_of_head(args); }
 
-std::size_t attention_scratch_bytes(const AttentionArgs& args, Level level) {
-  if (args.exact && args.queries >= kFewQueries) return divide_float_scratch(args, nullptr).bytes;
-  return divide_scratch(args, gemm_kernel(level), nullptr).bytes;
+std::size_t attention_scratch_bytes(const AttentionArgs& args) {
+  if (one_by_one(args)) return std::size_t(whole_vectors(args.keys)) * sizeof(float);
+  return in_floats(args) ? divide_float_scratch(args, nullptr).bytes : divide_short_scratch(args, nullptr).bytes;
 }
 
-void attention(const AttentionArgs& args, Level level) { attention_kernels(level).attention(args, level); }
+void attention(const AttentionArgs& args, Level level) { attention_kernels(level).attention(args); }
 
 }  // namespace nas

@@ -8,7 +8,6 @@
 namespace {
 
 using nas::AttentionArgs;
-using nas::AttentionScratch;
 
 inline std::int64_t visible(const AttentionArgs& args, std::int64_t query) {
   if (!args.causal) return args.keys;

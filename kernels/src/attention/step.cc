@@ -39,7 +39,7 @@ StepPtr make_attention_f32(const OpView& view) {
   const bool floats = args.exact || tokens < kFewQueries;
   const double macs = 2.0 * double(tokens * tokens) * double(heads * size);
   return shared_step(
-      std::string(floats ? "attention_f32_" : "attention_s8_") + level_name(attention_kernels(level).level),
+      std::string(floats ? "attention_f32_" : "attention_s16_") + level_name(attention_kernels(level).level),
       view.parts(macs * (floats ? kNsPerFloatAttentionMac : kNsPerAttentionMac)),
       [=](std::uint8_t* arena, std::uint8_t* scratch, Part part) {
         AttentionArgs now = args;
@@ -52,7 +52,7 @@ StepPtr make_attention_f32(const OpView& view) {
         now.scratch = scratch;
         attention(now, level);
       },
-      attention_scratch_bytes(args, level));
+      attention_scratch_bytes(args));
 }
 
 }  // namespace nas

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "../real/unary.h"
+#include "../real/unary_lanes.h"
 #include "conv.h"
 #include "packed.h"
 
@@ -17,43 +17,8 @@ struct Activation {
   float alpha, beta;
 };
 
-// exp by a polynomial of degree 6 on |x| <= ln 2 / 2 (relative error below 2e-7), clamped where float32 ends.
-inline __m512 exponential(__m512 x) {
-  x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0F)), _mm512_set1_ps(88.0F));
-  const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), 8);
-  __m512 rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375F), x);
-  rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4F), rest);
-  __m512 sum = _mm512_set1_ps(1.0F / 720);
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 120));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 24));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F / 6));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.5F));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0F));
-  return _mm512_scalef_ps(sum, whole);
-}
-
 inline __m512 activated(__m512 x, const Activation& activation) {
-  const __m512 one = _mm512_set1_ps(1.0F), none = _mm512_setzero_ps();
-  switch (activation.code) {
-    case kClip:
-      return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(activation.alpha)), _mm512_set1_ps(activation.beta));
-    case kHardSwish: {
-      const __m512 gate = _mm512_add_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.0F / 6.0F)), _mm512_set1_ps(0.5F));
-      return _mm512_mul_ps(x, _mm512_min_ps(_mm512_max_ps(gate, none), one));
-    }
-    case kSiLU:
-    case kSigmoid: {
-      const __m512 below = _mm512_add_ps(one, exponential(_mm512_sub_ps(none, x)));
-      return _mm512_div_ps(activation.code == kSiLU ? x : one, below);
-    }
-    default:
-      return x;
-  }
-}
-
-inline bool has_vector_form(int code) {
-  return code == kNone || code == kIdentity || code == kClip || code == kHardSwish || code == kSiLU || code == kSigmoid;
+  return __m512(unary_lanes(activation.code, activation.alpha, activation.beta, {{FloatPart(x)}}).part[0]);
 }
 
 inline __mmask16 first_floats(int count) { return count >= 16 ? 0xFFFF : static_cast<__mmask16>((1U << count) - 1); }
@@ -150,7 +115,7 @@ class Framed : public ConvF32 {
     framed_ = s_.pad_top + s_.pad_bottom + s_.pad_left + s_.pad_right > 0;
     frame_w_ = s_.width + s_.pad_left + s_.pad_right;
     frame_h_ = s_.height + s_.pad_top + s_.pad_bottom;
-    if (!has_vector_form(activation_.code)) {
+    if (!has_lanes(activation_.code)) {
       after_ = activation_;
       activation_.code = kNone;
     }

@@ -83,5 +83,8 @@ class ConvF32 {
 ConvF32* conv_f32_portable(const ConvF32Params& params);
 ConvF32* conv_f32_avx2(const ConvF32Params& params);
 ConvF32* conv_f32_avx512(const ConvF32Params& params);
+ConvF32* conv_f32_neon(const ConvF32Params& params);
+// That of the level, which is available; never nullptr.
+ConvF32* conv_f32(const ConvF32Params& params, Level level);
 
 }  // namespace nas

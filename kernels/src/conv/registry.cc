@@ -44,4 +44,18 @@ ConvU8* conv_u8(const ConvU8Params& params, Level level) {
   return found;
 }
 
+ConvF32* conv_f32(const ConvF32Params& params, Level level) {
+  ConvF32* conv = nullptr;
+#if defined(__x86_64__)
+  if (level == Level::avx512_vnni) {
+    conv = conv_f32_avx512(params);
+  } else if (level >= Level::avx2) {
+    conv = conv_f32_avx2(params);
+  }
+#elif defined(__aarch64__)
+  if (level >= Level::neon) conv = conv_f32_neon(params);
+#endif
+  return conv != nullptr ? conv : conv_f32_portable(params);
+}
+
 }  // namespace nas

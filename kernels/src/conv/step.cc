@@ -123,12 +123,7 @@ StepPtr make_conv_f32(const OpView& view) {
   params.beta = view.op.floats[1];
   const double ns = macs_of(shape) * kNsPerFloatMac + bytes_moved(view) * kNsPerByte;
   return StepPtr(new ConvStep<ConvF32, float, float>(view, params, ns, [&](const ConvF32Params& own, std::int64_t) {
-    ConvF32* conv = nullptr;
-#if defined(__x86_64__)
-    if (view.vnni()) conv = conv_f32_avx512(own);
-    if (view.avx2()) conv = conv_f32_avx2(own);
-#endif
-    return conv != nullptr ? conv : conv_f32_portable(own);
+    return conv_f32(own, view.level);
   }));
 }
 

@@ -1,4 +1,6 @@
-// Convolutions on bytes: every level against the reference, over shapes that reach every tile and every edge.
+// Convolutions: every level against the reference, over shapes that reach every tile and every edge. Those on bytes have the
+// same bits, those on floats add in other orders.
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -143,6 +145,53 @@ void compare(const Case& c, Random& random) {
   });
 }
 
+// The largest error is a rounding per addition: of the sum of magnitudes, which is at most `taps` here.
+void compare_floats(const ConvShape& s, int activation, Random& random) {
+  const auto drawn = [&](std::size_t count) {
+    std::vector<float> values(count);
+    for (float& value : values) value = random.real(-1.0F, 1.0F);
+    return values;
+  };
+  const std::vector<float> input = drawn(s.inputs_size()), weights = drawn(std::size_t(s.taps()) * s.outputs);
+  const std::vector<float> bias = drawn(std::size_t(s.outputs));
+  const nas::ConvF32Params params{s, weights.data(), bias.data(), activation, 0.0F, 6.0F};
+  const std::int64_t count = std::int64_t(s.batch) * s.out_height * s.out_width * s.outputs;
+  Buffer<float> expected(count), got(count);
+  const std::unique_ptr<nas::ConvF32> reference(nas::conv_f32_portable(params));
+  reference->run(s, input.data(), expected.data(), nullptr);
+  for_each_level([&](Level level) {
+    const std::unique_ptr<nas::ConvF32> conv(nas::conv_f32(params, level));
+    Buffer<float> scratch(std::int64_t(conv->scratch_bytes() / sizeof(float)));
+    conv->run(s, input.data(), got.data(), reinterpret_cast<std::uint8_t*>(scratch.data()));
+    float error = 0.0F;
+    for (std::int64_t i = 0; i < count; ++i) error = std::fmax(error, std::fabs(got.data()[i] - expected.data()[i]));
+    check(error <= 1.2e-7F * float(s.taps() + 1) && got.intact() && scratch.intact(),
+          "%s is off by %g: %dx%dx%d to %d, window %dx%d, stride %d %d, groups %d", conv->kernel(), double(error), s.height,
+          s.width, s.channels, s.outputs, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.groups);
+  });
+}
+
+void float_tests() {
+  Random random(10);
+  constexpr int kNone = 0, kClip = 1;
+  for (const int outputs : {1, 5, 15, 16, 17, 31, 32, 40, 64, 65}) {
+    compare_floats(shaped(random, outputs, int(random.between(1, 40)), 1, 1, 1), kNone, random);
+    compare_floats(shaped(random, outputs, int(random.between(1, 9)), 3, int(random.between(1, 3)), 1), kClip, random);
+  }
+  for (const int kernel : {1, 2, 3, 5, 7}) {
+    for (const int channels : {2, 8, 15, 16, 17, 33, 48}) {
+      compare_floats(shaped(random, channels, channels, kernel, int(random.between(1, 3)), channels), kClip, random);
+    }
+  }
+  compare_floats(shaped(random, 6, 4, 3, 1, 2), kNone, random);
+  const nas::ConvShape plain = shaped(random, 16, 16, 1, 1, 1);
+  const std::vector<float> weights(256), bias(16);
+  for_each_level([&](Level level) {
+    const std::unique_ptr<nas::ConvF32> conv(nas::conv_f32({plain, weights.data(), bias.data(), kNone, 0.0F, 0.0F}, level));
+    std::printf("conv_f32 %s %s\n", nas::level_name(level), conv->kernel());
+  });
+}
+
 // Prints which kernel a level runs for a plain window.
 void name(const char* family, int channels, int outputs, int kernel, int groups) {
   Random random(1);
@@ -184,6 +233,7 @@ void conv_tests() {
   // Neither dense nor depthwise.
   compare({shaped(random, 6, 4, 3, 1, 2), false, false}, random);
   compare({shaped(random, 8, 4, 3, 1, 4), true, false}, random);
+  float_tests();
 }
 
 }  // namespace nas_test

@@ -6,7 +6,9 @@
 
 namespace {
 
-void add(const nas::BinaryArgs& args) {
+// Copies of the arguments, here and below, are known not to change while results are stored.
+NAS_WHOLE void add(const nas::BinaryArgs& given) {
+  const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float a_ratio = args.a.scale / args.c.scale;
   const float b_ratio = args.b.scale / args.c.scale;
@@ -22,16 +24,17 @@ void add(const nas::BinaryArgs& args) {
   each_vector(args.count, [&](std::int64_t i, std::int64_t lanes) {
     Floats sum = splat(fixed);
     if (!single) {
-      const Floats b = __builtin_convertvector(bytes_from(args.b_data, i, is_signed, lanes), Floats);
+      const Floats b = to_floats(bytes_from(args.b_data, i, is_signed, lanes));
       sum = fused(b, splat(b_ratio), sum);
     }
-    const Floats a = __builtin_convertvector(bytes_from(args.a_data, i, is_signed, lanes), Floats);
+    const Floats a = to_floats(bytes_from(args.a_data, i, is_signed, lanes));
     sum = fused(a, splat(a_ratio), sum);
     bytes_to(args.c_data, i, rounded(within(sum, args.low, args.high)), lanes);
   });
 }
 
-void multiply(const nas::BinaryArgs& args) {
+NAS_WHOLE void multiply(const nas::BinaryArgs& given) {
+  const nas::BinaryArgs args = given;
   const bool is_signed = args.c.is_signed;
   const float ratio = args.a.scale * args.b.scale / args.c.scale;
   const bool single = args.b_count == 1 && args.count != 1;
@@ -39,12 +42,13 @@ void multiply(const nas::BinaryArgs& args) {
   each_vector(args.count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints a = bytes_from(args.a_data, i, is_signed, lanes) - args.a.zero_point;
     const Ints b = (single ? splat_int(one) : bytes_from(args.b_data, i, is_signed, lanes)) - args.b.zero_point;
-    const Floats value = __builtin_convertvector(a * b, Floats) * ratio + static_cast<float>(args.c.zero_point);
+    const Floats value = to_floats(a * b) * ratio + static_cast<float>(args.c.zero_point);
     bytes_to(args.c_data, i, rounded(within(value, args.low, args.high)), lanes);
   });
 }
 
-void quantize(const float* x, std::int64_t count, const nas::Quantization& to, void* out) {
+NAS_WHOLE void quantize(const float* x, std::int64_t count, const nas::Quantization& given, void* out) {
+  const nas::Quantization to = given;
   const std::int32_t low = lowest(to.is_signed) - to.zero_point;
   const std::int32_t high = highest(to.is_signed) - to.zero_point;
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
@@ -53,15 +57,16 @@ void quantize(const float* x, std::int64_t count, const nas::Quantization& to, v
   });
 }
 
-void dequantize(const void* x, std::int64_t count, const nas::Quantization& from, float* out) {
+NAS_WHOLE void dequantize(const void* x, std::int64_t count, const nas::Quantization& given, float* out) {
+  const nas::Quantization from = given;
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Ints value = bytes_from(x, i, from.is_signed, lanes) - from.zero_point;
-    const Floats real = __builtin_convertvector(value, Floats) * from.scale;
+    const Floats real = to_floats(value) * from.scale;
     lanes == kLanes ? store(out + i, real) : store_some(out + i, real, lanes);
   });
 }
 
-void range(const float* x, std::int64_t count, float* low, float* high) {
+NAS_WHOLE void range(const float* x, std::int64_t count, float* low, float* high) {
   Floats smallest = {};
   Floats largest = {};
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {

@@ -13,7 +13,7 @@ namespace nas {
 constexpr double kNsPerMac = 0.003;           // products of bytes with weights
 constexpr double kNsPerDepthwiseMac = 0.01;
 constexpr double kNsPerInt4Mac = 0.005;
-constexpr double kNsPerAttentionMac = 0.007;  // 8-bit scores, softmax included
+constexpr double kNsPerAttentionMac = 0.007;  // products of 16 bits, softmax included
 constexpr double kNsPerFloatAttentionMac = 0.012;  // many queries at once, softmax included
 constexpr double kNsPerFloatMac = 0.015;
 constexpr double kNsPerByte = 0.01;           // read or written in order

@@ -6,8 +6,8 @@ namespace nas {
 namespace {
 
 struct Avx512Vnni {
-  using Sums = Ints;
-  using Reals = Floats;
+  using Sums = Ints::Part;
+  using Reals = Floats::Part;
   struct Nibbles {
     __m512i low, high;
   };
@@ -28,7 +28,7 @@ struct Avx512Vnni {
   }
   static void fold(Partial&) {}
   static Sums total(const Partial& sums) { return reinterpret_cast<Sums>(_mm512_add_epi32(sums.low, sums.high)); }
-  static Reals fused(Reals a, Reals b, Reals c) { return ::fused(a, b, c); }
+  static Reals fused(Reals a, Reals b, Reals c) { return fused_part(a, b, c); }
 };
 
 }  // namespace

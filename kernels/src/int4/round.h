@@ -30,10 +30,8 @@ Int4Activations int4_rounded(const nas::Int4Args& args) {
         bytes_to(to, j, value, lanes);
       });
       if (count < args.group) std::memset(to + count, 0, static_cast<std::size_t>(args.group - count));
-      std::int32_t sum = 0;
-      for (int lane = 0; lane < 16; ++lane) sum += sums[lane];
       out.scales[i * groups + g] = top / 127.0F;
-      out.sums[i * groups + g] = sum;
+      out.sums[i * groups + g] = sum_of(sums);
     }
   }
   return out;

@@ -1,12 +1,14 @@
 // The kernels of nas/norm.h for one instruction set, that of the file that includes this.
 #pragma once
 
-#include "../lanes.h"
+#include "../real/unary_lanes.h"
 #include "../writer.h"
 
 namespace {
 
-void norm(const nas::NormArgs& args) {
+// Copies of the arguments, here and below, are known not to change while results are stored.
+NAS_WHOLE void norm(const nas::NormArgs& given) {
+  const nas::NormArgs args = given;
   const float count = static_cast<float>(args.width);
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
@@ -37,7 +39,8 @@ void norm(const nas::NormArgs& args) {
   }
 }
 
-void softmax(const nas::SoftmaxArgs& args) {
+NAS_WHOLE void softmax(const nas::SoftmaxArgs& given) {
+  const nas::SoftmaxArgs args = given;
   const Writer write(args.y);
   for (std::int64_t row = 0; row < args.rows; ++row) {
     const std::int64_t width = args.visible != nullptr ? args.visible[row] : args.width;
@@ -63,33 +66,18 @@ void softmax(const nas::SoftmaxArgs& args) {
   }
 }
 
-// The normal distribution's function: 0.5 + x p(x^2) on -4.5..4.5 and level beyond. p was fitted for the least largest error,
-// 7.1e-7, in a variable that runs from -1 to 1, where its coefficients are small and rounding stays small.
-inline Floats normal_of(Floats x) {
-  constexpr float kEdge = 4.5F;
-  constexpr float kFitted[] = {8.19344272e-4F,  -2.2591609e-3F, 3.07920804e-3F, -5.41325111e-3F, 1.1157047e-2F, -1.8914829e-2F,
-                               2.83720721e-2F, -4.01344744e-2F, 5.46917526e-2F, -7.71922822e-2F, 1.56905088e-1F};
-  const Floats kept_x = smaller(larger(x, splat(-kEdge)), splat(kEdge));
-  const Floats t = fused(kept_x * kept_x, splat(2.0F / (kEdge * kEdge)), splat(-1.0F));
-  Floats p = splat(kFitted[0]);
-  for (int i = 1; i < 11; ++i) p = fused(p, t, splat(kFitted[i]));
-  return fused(p, kept_x, splat(0.5F));
-}
-
-void gelu(const float* x, std::int64_t count, float* y) {
+NAS_WHOLE void gelu(const float* x, std::int64_t count, float* y) {
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Floats value = floats_from(x, i, lanes);
-    const Floats result = value * normal_of(value);
+    const Floats result = gelu_of(value);
     lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
   });
 }
 
-void silu(const float* x, std::int64_t count, float* y) {
+NAS_WHOLE void silu(const float* x, std::int64_t count, float* y) {
   each_vector(count, [&](std::int64_t i, std::int64_t lanes) {
     const Floats value = floats_from(x, i, lanes);
-    const Floats power = exp_of_negative(smaller(value, -value));
-    const Floats share = 1.0F / (power + 1.0F);
-    const Floats result = value * (value < Floats{} ? share * power : share);
+    const Floats result = value * logistic_of(value);
     lanes == kLanes ? store(y + i, result) : store_some(y + i, result, lanes);
   });
 }

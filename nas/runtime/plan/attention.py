@@ -15,9 +15,8 @@ from nas.runtime.plan.values import Cached, Real, Shape, Stored
 _BY_HEAD = (0, 2, 1, 3)
 _TURNED = (0, 1, 3, 2)
 TargetShape = Callable[[Planner, Node, Shape], Shape]
-# Up to this head size, and among so few tokens, networks with scores in float take 0.94 to 1.25 of the time of those
-# with scores in 8 bits, and trained ones then say what they say in ONNX Runtime (experiments/20261124_native_top1).
-_NARROW_HEAD, _FEW_TOKENS = 32, 64
+# Among so few tokens attention in float takes no longer than in products of 16 bits.
+_FEW_TOKENS = 64
 # A score this much smaller than the others has no weight left.
 _MASKED = -1e3
 
@@ -65,12 +64,11 @@ def lower_attention(planner: Planner, first: Node, given: Shape, target_shape: T
     tokens, size = given[1], given[3]
     zero = 0 if output is None else output.zero
     if found.buffers:
-        # In 8 bits a prompt would be faster, but untrained int8 networks then said 2 or 3 of 120 words differently.
+        # Like the tokens that follow the prompt, whose attention is always in float.
         exact, kind = 1, "attention_cached"
         ints = (found.heads, found.kv_heads, *found.buffers, exact, zero, planner.most_tokens)
     else:
-        cheap = size <= _NARROW_HEAD or tokens <= _FEW_TOKENS
-        exact = int(cheap or planner.writer(joint.tensor) == "conv_f32")
+        exact = int(tokens <= _FEW_TOKENS or planner.writer(joint.tensor) == "conv_f32")
         kind, ints = "attention_f32", (found.heads, found.kv_heads, int(found.causal), zero, exact)
     tensor = planner.emit(
         *(kind, first.name, [joint.tensor], "f32" if output is None else "u8", (tokens, found.heads * size)),
