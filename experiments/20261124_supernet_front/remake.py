@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 ROOT = Path("runs/experiments/20261124_supernet_front")
 ARMS = {
     "shared": "through shared weights, as cut out",
-    "trained": "through shared weights, then trained",
+    "tuned": "through shared weights, then trained on from them",
+    "trained": "through shared weights, then trained from scratch",
     "alone": "short trainings",
 }
 # Narrower than the default, since a supernet computes its widest network at every step.
@@ -38,6 +39,7 @@ SPACE = (
 TRAINED = tuple(word for word in SMALL_CIFAR10 if word.startswith("accuracy."))
 # Smaller pictures and fewer of them than other experiments have, so that minutes are enough for both ways.
 SMALLER = ("data.resolutions=[16]", "data.train_images=1500")
+TUNED_EPOCHS = 3  # of a member of the front, half as many as from scratch
 FIRST = 6  # candidates, from which follows how many more there is time for
 _REPLACED = tuple(word.partition("=")[0] for word in SMALLER)
 COMMON = (
@@ -80,9 +82,11 @@ def searches(data: str, seed: int, passes: int, candidates: int) -> dict[str, di
     shared_words = ("accuracy=supernet", f"accuracy.passes={passes}", f"budget={candidates}")
     shared = timed(f"shared_{seed}", (*common, *shared_words))
     front = len(shared["front"])
+    tuned_words = (*shared_words[:-1], f"accuracy.finetune_epochs={TUNED_EPOCHS}", f"budget={front}")
+    tuned = timed(f"tuned_{seed}", (*common, *tuned_words, f"start_from=shared_{seed}"))
     trained = timed(f"trained_{seed}", (*common, *TRAINED, f"start_from=shared_{seed}", f"budget={front}"))
     spent = shared["cpu_s"] + trained["cpu_s"]
-    return {"shared": shared, "trained": trained, "alone": alone(f"alone_{seed}", (*common, *TRAINED), spent)}
+    return {"shared": shared, "tuned": tuned, "trained": trained, "alone": alone(f"alone_{seed}", (*common, *TRAINED), spent)}
 
 
 def alone(name: str, words: tuple[str, ...], spent_s: float) -> dict[str, Any]:

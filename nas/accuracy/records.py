@@ -43,7 +43,7 @@ class TrainingResult:
         history: one record per epoch.
         stopped_early: True if fewer epochs ran than the recipe has.
         stop_reason: ``patience``, ``deadline`` or empty.
-        best_epoch: epoch whose weights were kept, counted from 1.
+        best_epoch: epoch whose weights were kept, counted from 1; 0 for those that were there before.
         perplexity_fp32: of the language model left behind, per token on the validation text; else None.
     """
 

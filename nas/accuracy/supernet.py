@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -22,40 +22,51 @@ from nas.accuracy.resized import ResizedSplits
 from nas.accuracy.shared_weights import SharedWeights, SharingSpace, recalibrate
 from nas.accuracy.supernet_recipe import SupernetRecipe
 from nas.accuracy.supernet_training import SupernetTraining, batches, right_share
+from nas.accuracy.training import ShortTraining
 from nas.architecture import Architecture
 from nas.data import Dataset, Encoding
 from nas.errors import CandidateError, ConfigError, ModelFileError
 from nas.protocols import DeviceGate, SearchSpace, WeightSharing
+
+# What a candidate's own training has in common with that of the shared weights.
+_AS_SHARED = ("batch_size", "weight_decay", "label_smoothing", "augment", "crop_share", "clip_norm", "threads")
 
 
 @dataclass(frozen=True)
 class Supernet(SupernetRecipe):
     """Weights that all networks of a space share, by the sandwich rule with in-place distillation.
 
-    Every step trains the widest network on the labels, and the narrowest and some random ones on what the widest says
-    (Yu et al. 2020, section 3; Cai et al. 2020 for kernels and depths). A candidate takes its part of the weights, its
-    batch norms are recalibrated, and it is scored; it is not trained any further.
+    Every step trains the widest network on the labels, and the narrowest and some random ones first on labels too, later on
+    what the widest says (Yu et al. 2020, section 3; Cai et al. 2020 for kernels and depths). A candidate takes its part of the weights, its
+    batch norms are recalibrated, and it is scored. With ``finetune_epochs`` it is then trained on its own from there, by the
+    recipe of ``ShortTraining`` without a warm-up, and keeps what it had where that was better on validation.
 
     Args:
         file: of the weights; trained where it does not exist, gone on with where it is unfinished; None makes a name in
             ``folder`` of space, data, recipe and seed.
         folder: of files without a name.
         recalibration_images: training pictures for a candidate's batch norms.
+        finetune_epochs: of a candidate, from its part of the weights; 0 for none.
+        finetune_rate: peak of the learning rate then, which falls to zero in a cosine.
         threads: torch threads while training.
     """
 
     file: str | None = None
     folder: str = "runs/supernets"
     recalibration_images: int = 512
+    finetune_epochs: int = 0
+    finetune_rate: float = 1e-3
     threads: int = 1
     _resized: ResizedSplits = field(default_factory=ResizedSplits, init=False, repr=False, compare=False)
     _loaded: dict[Path, SharedWeights] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("recalibration_images", "threads"):
+        for name in ("recalibration_images", "threads", "finetune_rate"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"accuracy.{name}={getattr(self, name)}; expected a number above 0")
+        if self.finetune_epochs < 0:
+            raise ConfigError(f"accuracy.finetune_epochs={self.finetune_epochs}; expected 0 or more")
 
     @cached_property
     def recipe(self) -> SupernetRecipe:
@@ -65,7 +76,8 @@ class Supernet(SupernetRecipe):
     @property
     def key(self) -> str:
         """First 12 hexadecimal digits of a SHA-256 over what an accuracy depends on, a file's name among it."""
-        return _digest("supernet", self.recipe.to_dict(), self.file, self.recalibration_images)
+        tuned = (self.finetune_epochs, self.finetune_rate) if self.finetune_epochs else ()
+        return _digest("supernet", self.recipe.to_dict(), self.file, self.recalibration_images, *tuned)
 
     def path(self, space: SearchSpace, dataset: Dataset, seed: int) -> Path:
         """Return the file of the weights."""
@@ -102,15 +114,15 @@ class Supernet(SupernetRecipe):
         seed: int,
         gate: DeviceGate | None = None,
     ) -> TrainingResult:
-        """Give a network its part of the shared weights, recalibrate its batch norms, and score it.
+        """Give a network its part of the shared weights, recalibrate its batch norms, and score it; train it where asked to.
 
         Args:
             module: of the architecture; it is left in eval mode.
             space: of the architecture.
             architecture: whose weights are taken.
-            dataset: its ``train`` split recalibrates, its ``validation`` split scores.
+            dataset: its ``train`` split recalibrates and trains, its ``validation`` split scores.
             preprocessing: from the samples to the input.
-            seed: of the search, which names the file where it has no name.
+            seed: of the search, which names the file where it has no name, and of the training.
             gate: held in ``training()``, so that nobody computes while a candidate is timed.
 
         Raises:
@@ -126,7 +138,31 @@ class Supernet(SupernetRecipe):
             accuracy = right_share(module, lesson)
             if accuracy is None:
                 raise CandidateError("nan", "outputs of the network cut out of the supernet are not finite")
-            return TrainingResult(accuracy_fp32=accuracy, epochs_run=0, seconds=time.monotonic() - began)
+            cut_out = TrainingResult(accuracy_fp32=accuracy, epochs_run=0, seconds=time.monotonic() - began)
+        if self.finetune_epochs == 0:
+            return cut_out
+        return self._tuned(cut_out, module, dataset, preprocessing, seed, gate)
+
+    def _tuned(
+        self,
+        cut_out: TrainingResult,
+        module: nn.Module,
+        dataset: Dataset,
+        preprocessing: Encoding,
+        seed: int,
+        gate: DeviceGate | None,
+    ) -> TrainingResult:
+        kept = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        shared = {name: getattr(self, name) for name in _AS_SHARED}
+        training = ShortTraining(
+            epochs=self.finetune_epochs, learning_rate=self.finetune_rate, warmup_epochs=0.0, patience=None, **shared
+        )
+        tuned = training.train(module, dataset, preprocessing, seed, gate, self._resized)
+        seconds = cut_out.seconds + tuned.seconds
+        if tuned.accuracy_fp32 is not None and tuned.accuracy_fp32 >= (cut_out.accuracy_fp32 or 0.0):
+            return replace(tuned, seconds=seconds)
+        module.load_state_dict(kept)
+        return replace(tuned, accuracy_fp32=cut_out.accuracy_fp32, best_epoch=0, seconds=seconds)
 
     def train(
         self,

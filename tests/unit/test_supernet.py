@@ -287,6 +287,33 @@ def test_training_lowers_the_loss_and_the_file_serves_another_search(tmp_path, d
     assert found[0].epochs_run == 0
 
 
+def test_a_candidate_is_trained_on_from_its_shared_weights(tmp_path, digits):
+    space = tiny(depths=(1,), blocks=("mbconv",))
+    supernet = recipe(tmp_path, passes=2, batch_size=32)
+    supernet.prepare(space, digits, seed=0)
+    architecture = space.sandwich(np.random.default_rng(0), 0)[0]
+    encoding = digits.preprocessing(*space.input_size(architecture))
+
+    def scored(**settings):
+        module = space.build(architecture)
+        result = replace(supernet, **settings).adopt(module, space, architecture, digits, encoding, seed=0)
+        return result, module.state_dict()
+
+    (cut_out, weights), (tuned, others) = scored(), scored(finetune_epochs=2, finetune_rate=0.004)
+    assert (cut_out.epochs_run, tuned.epochs_run) == (0, 2)
+    assert tuned.accuracy_fp32 > cut_out.accuracy_fp32
+    assert any(not torch.equal(weights[name], others[name]) for name in weights)
+    # A rate that ruins the network, so what it had is kept.
+    ruined, kept = scored(finetune_epochs=1, finetune_rate=100.0)
+    assert (ruined.accuracy_fp32, ruined.epochs_run, ruined.best_epoch) == (cut_out.accuracy_fp32, 1, 0)
+    assert all(torch.equal(weights[name], kept[name]) for name in weights)
+    assert len({one.key for one in (supernet, replace(supernet, finetune_epochs=2))}) == 2
+    assert replace(supernet, finetune_rate=0.5).key == supernet.key
+    assert replace(supernet, finetune_epochs=2).path(space, digits, 0) == supernet.path(space, digits, 0)
+    with pytest.raises(ConfigError, match="finetune_epochs=-1; expected 0 or more"):
+        replace(supernet, finetune_epochs=-1)
+
+
 def test_a_training_that_was_cut_goes_on_to_the_same_weights(tmp_path, digits):
     space, whole = tiny(depths=(1,), blocks=("mbconv",)), recipe(tmp_path, batch_size=256)
     straight = SupernetTraining(whole.recipe, space, digits, whole._resized, seed=3)
