@@ -36,11 +36,11 @@ _AS_SHARED = ("batch_size", "weight_decay", "label_smoothing", "augment", "crop_
 class Supernet(SupernetRecipe):
     """Weights that all networks of a space share, by the sandwich rule with in-place distillation.
 
-    Every step trains the widest network on the labels, and the narrowest and some random ones first on labels too, later
-    on what the widest says (Yu et al. 2020, section 3; Cai et al. 2020 for kernels and depths). A candidate takes its part
-    of the weights, its batch norms are recalibrated, and it is scored. With ``finetune_epochs`` it is then trained on its
-    own from there, by the recipe of ``ShortTraining`` without a warm-up, and keeps what it had where that was better on
-    validation.
+    Every step trains the widest network on the labels, and the narrowest and some random ones first on labels too,
+    later on what the widest says (Yu et al. 2020, section 3; Cai et al. 2020 for kernels and depths). A candidate takes
+    its part of the weights, its batch norms are recalibrated, and it is scored. With ``finetune_epochs`` it is then
+    trained on its own from there, by the recipe of ``ShortTraining`` without a warm-up, and keeps what it had where
+    that was better on validation.
 
     Args:
         file: of the weights; trained where it does not exist, gone on with where it is unfinished; None makes a name in
@@ -115,7 +115,7 @@ class Supernet(SupernetRecipe):
         seed: int,
         gate: DeviceGate | None = None,
     ) -> TrainingResult:
-        """Give a network its part of the shared weights, recalibrate its batch norms, score it, and train it where asked to.
+        """Give a network its part of the shared weights, recalibrate its batch norms, score it; train it where asked.
 
         Args:
             module: of the architecture; it is left in eval mode.
