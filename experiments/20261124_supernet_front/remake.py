@@ -86,7 +86,12 @@ def searches(data: str, seed: int, passes: int, candidates: int) -> dict[str, di
     tuned = timed(f"tuned_{seed}", (*common, *tuned_words, f"start_from=shared_{seed}"))
     trained = timed(f"trained_{seed}", (*common, *TRAINED, f"start_from=shared_{seed}", f"budget={front}"))
     spent = shared["cpu_s"] + trained["cpu_s"]
-    return {"shared": shared, "tuned": tuned, "trained": trained, "alone": alone(f"alone_{seed}", (*common, *TRAINED), spent)}
+    return {
+        "shared": shared,
+        "tuned": tuned,
+        "trained": trained,
+        "alone": alone(f"alone_{seed}", (*common, *TRAINED), spent),
+    }
 
 
 def alone(name: str, words: tuple[str, ...], spent_s: float) -> dict[str, Any]:
