@@ -126,6 +126,12 @@ SETTINGS = {
         same(6, 64, 4e-3)[1],
         count=16,
     ),
+    "convnet_cifar10_longer": Setting(
+        "convnet, CIFAR-10, 5,000 pictures at 16x16; 20 passes, alone 20 epochs by the same recipe",
+        cifar10,
+        lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
+        *same(20, 32, 8e-3),
+    ),
 }
 
 
