@@ -12,6 +12,7 @@ from nas.config import schema, spelling, values
 from nas.config.compose import Request, parse, resolve
 from nas.config.paths import conf_dir, group_members
 from nas.errors import ConfigError
+from nas.testing.configs import complaint, composed
 
 MANDATORY = {
     "search": [],
@@ -30,16 +31,6 @@ MEMBERS = [
     for group in schema.groups(verb)
     for member in group_members(group)
 ]
-
-
-def composed(verb: str = "search", *overrides: str, own: Path | None = None) -> dict[str, Any]:
-    return resolve(Request(verb, tuple(overrides), own))
-
-
-def complaint(*overrides: str, verb: str = "search", own: Path | None = None) -> str:
-    with pytest.raises(ConfigError) as caught:
-        composed(verb, *overrides, own=own)
-    return str(caught.value)
 
 
 # --- every YAML composes ---------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,16 +14,7 @@ from nas.config.compose import Request, expand, resolve, show
 from nas.config.paths import conf_dir, group_names
 from nas.config.study import find_study, identity, resumed, studies, study_name
 from nas.errors import ConfigError
-
-
-def composed(verb: str = "search", *overrides: str, own: Path | None = None) -> dict[str, Any]:
-    return resolve(Request(verb, tuple(overrides), own))
-
-
-def complaint(*overrides: str, verb: str = "search", own: Path | None = None) -> str:
-    with pytest.raises(ConfigError) as caught:
-        composed(verb, *overrides, own=own)
-    return str(caught.value)
+from nas.testing.configs import composed
 
 
 def _own(folder: Path, name: str, text: str) -> Path:

@@ -17,25 +17,21 @@ inline std::int32_t pair_at(const std::int16_t* p) {
 
 // A register of sums; how many neighbours of the index that is summed over lie side by side for it; and how many of these
 // groups of factors are read at once.
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512BW__)
 using Sums = __m512i;
 using Factors = __m512i;
 constexpr std::int64_t kTogether = 2, kSteps = 1;
 constexpr int kSumsWide = 2;  // vectors of 16 per query
 inline Factors factors_from(const std::int16_t* p) { return _mm512_set1_epi32(pair_at(p)); }
-// Assembly, since gcc 12 copies each register of _mm512_dpwssd_epi32 before and behind.
 inline Sums added(Sums sums, Factors pair, int, const std::int16_t* row) {
-  __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(pair), "v"(_mm512_loadu_si512(row)));
+  const Sums values = _mm512_loadu_si512(row);
+#if defined(__AVX512VNNI__)
+  // Assembly, since gcc 12 copies each register of _mm512_dpwssd_epi32 before and behind.
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(pair), "v"(values));
   return sums;
-}
-#elif defined(__AVX512BW__)
-using Sums = __m512i;
-using Factors = __m512i;
-constexpr std::int64_t kTogether = 2, kSteps = 1;
-constexpr int kSumsWide = 2;
-inline Factors factors_from(const std::int16_t* p) { return _mm512_set1_epi32(pair_at(p)); }
-inline Sums added(Sums sums, Factors pair, int, const std::int16_t* row) {
-  return _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_loadu_si512(row), pair));
+#else
+  return _mm512_add_epi32(sums, _mm512_madd_epi16(values, pair));
+#endif
 }
 #elif defined(__AVX2__)
 using Sums = __m256i;

@@ -1,0 +1,29 @@
+"""What a command's words compose to, and what is said of words that compose to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config.compose import Request, resolve
+from nas.errors import ConfigError
+
+
+def composed(verb: str = "search", *overrides: str, own: Path | None = None) -> dict[str, Any]:
+    """Return the whole config of a command.
+
+    Args:
+        verb: such as ``search``.
+        overrides: as on the command line.
+        own: folder of a user's own config.
+    """
+    return resolve(Request(verb, tuple(overrides), own))
+
+
+def complaint(*overrides: str, verb: str = "search", own: Path | None = None) -> str:
+    """Return the text of the error that these words give; a test fails where they give none."""
+    with pytest.raises(ConfigError) as caught:
+        composed(verb, *overrides, own=own)
+    return str(caught.value)
