@@ -21,8 +21,7 @@ def run(name: str, setting: Setting) -> str:
     data, path = setting.load(), HERE / f"{name}_again.jsonl"
     space, rows = setting.space(data), read(path)
     first = {row["id"]: float(row["alone"]) for row in read(HERE / f"{name}.jsonl") if "id" in row}
-    rng = np.random.default_rng(0)
-    for architecture in [space.sample(rng) for _ in range(setting.count)]:
+    for architecture in setting.architectures(space):
         if any(row["id"] == architecture.id for row in rows):
             continue
         torch.manual_seed(SEED)

@@ -13,15 +13,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from nas.accuracy.supernet import Supernet
 from nas.accuracy.training import ShortTraining
+from nas.architecture import Architecture
 from nas.data import Dataset
 from nas.data.cifar10 import Cifar10
 from nas.data.digits import Digits
@@ -48,6 +50,9 @@ class Setting:
         supernet: trained once.
         alone: the training of one network.
         count: architectures.
+        seed: of the draw of architectures.
+        alone_of: the setting with the same architectures whose trainings alone are taken.
+        epochs: over which networks cut out are trained on for another score; 0 for none.
     """
 
     title: str
@@ -56,6 +61,19 @@ class Setting:
     supernet: Supernet
     alone: ShortTraining
     count: int = 24
+    seed: int = 0
+    alone_of: str | None = None
+    epochs: int = 0
+
+    def architectures(self, space: SearchSpace) -> list[Architecture]:
+        """Draw them."""
+        rng = np.random.default_rng(self.seed)
+        return [space.sample(rng) for _ in range(self.count)]
+
+    def scores(self) -> dict[str, Supernet]:
+        """Name what gives a network its part of the shared weights, and trains it on from there where asked."""
+        tuned = replace(self.supernet, finetune_epochs=self.epochs)
+        return {"shared": self.supernet} | ({"tuned": tuned} if self.epochs else {})
 
 
 def digits() -> Dataset:
@@ -75,6 +93,21 @@ def same(passes: int, batch_size: int, learning_rate: float) -> tuple[Supernet, 
 def default(passes: int) -> Supernet:
     """Return a supernet by the default recipe but for its passes."""
     return Supernet(folder=FOLDER, passes=passes)
+
+
+def cifar10_setting(passes: int, seed: int = 0, alone_of: str | None = None) -> Setting:
+    """Return a setting in which networks alone are trained for 20 epochs, by the recipe of the supernet."""
+    drawn = "" if seed == 0 else ", others drawn"
+    return Setting(
+        f"convnet, CIFAR-10, 5,000 pictures at 16x16; {passes} passes, alone 20 epochs by the same recipe{drawn}",
+        cifar10,
+        lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
+        same(passes, 32, 8e-3)[0],
+        same(20, 32, 8e-3)[1],
+        seed=seed,
+        alone_of=alone_of,
+        epochs=1,
+    )
 
 
 # Small spaces, since the machine was busy: one size of input, one activation.
@@ -126,12 +159,10 @@ SETTINGS = {
         same(6, 64, 4e-3)[1],
         count=16,
     ),
-    "convnet_cifar10_longer": Setting(
-        "convnet, CIFAR-10, 5,000 pictures at 16x16; 20 passes, alone 20 epochs by the same recipe",
-        cifar10,
-        lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
-        *same(20, 32, 8e-3),
-    ),
+    "convnet_cifar10_longer": cifar10_setting(20),
+    "convnet_cifar10_60": cifar10_setting(60, alone_of="convnet_cifar10_longer"),
+    "convnet_cifar10_150": cifar10_setting(150, alone_of="convnet_cifar10_longer"),
+    "convnet_cifar10_others": cifar10_setting(150, seed=1),
 }
 
 
@@ -141,29 +172,43 @@ def run(name: str, setting: Setting) -> None:
     space, rows = setting.space(data), read(path)
     began = time.process_time()
     setting.supernet.prepare(space, data, seed=0)
-    shared_key, alone_key = setting.supernet.key, setting.alone.key
-    if not any("supernet_s" in row and row["shared_key"] == shared_key for row in rows):
+    key = setting.supernet.key
+    if not any("supernet_s" in row and row["shared_key"] == key for row in rows):
         rows = [row for row in rows if "id" in row]
-        rows.append({"shared_key": shared_key, "supernet_s": time.process_time() - began})
-    rng = np.random.default_rng(0)
-    for architecture in [space.sample(rng) for _ in range(setting.count)]:
+        rows.append({"shared_key": key, "supernet_s": time.process_time() - began})
+    if setting.alone_of is not None:
+        take_alone(rows, read(HERE / f"{setting.alone_of}.jsonl"))
+    for architecture in setting.architectures(space):
         row = next((row for row in rows if row.get("id") == architecture.id), None)
         if row is None:
             graph = space.lower(architecture)
             row = {"id": architecture.id, "macs": graph.macs, "params": graph.parameters}
             rows.append(row)
-        encoding = data.preprocessing(*space.input_size(architecture))
-        torch.manual_seed(0)
-        if row.get("shared_key") != shared_key:
-            module, began = space.build(architecture), time.process_time()
-            shared = setting.supernet.adopt(module, space, architecture, data, encoding, seed=0)
-            row |= {"shared_key": shared_key, "shared": shared.accuracy_fp32, "shared_s": time.process_time() - began}
-        torch.manual_seed(0)
-        if row.get("alone_key") != alone_key:
-            module, began = space.build(architecture), time.process_time()
-            alone = setting.alone.train(module, data, encoding, seed=0)
-            row |= {"alone_key": alone_key, "alone": alone.accuracy_fp32, "alone_s": time.process_time() - began}
+        fill(row, setting, space, architecture, data)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def take_alone(rows: list[ROW], others: list[ROW]) -> None:
+    """Add rows with the trainings alone of another setting where they are not among the rows."""
+    known = {row.get("id") for row in rows}
+    told = ("id", "macs", "params", "alone_key", "alone", "alone_s")
+    rows += [{name: row[name] for name in told} for row in others if "id" in row and row["id"] not in known]
+
+
+def fill(row: ROW, setting: Setting, space: SearchSpace, architecture: Architecture, data: Dataset) -> None:
+    """Fill in what a row lacks."""
+    encoding = data.preprocessing(*space.input_size(architecture))
+    for name, supernet in setting.scores().items():
+        if row.get(f"{name}_key") != supernet.key:
+            torch.manual_seed(0)
+            module, began = space.build(architecture), time.process_time()
+            found = supernet.adopt(module, space, architecture, data, encoding, seed=0).accuracy_fp32
+            row |= {f"{name}_key": supernet.key, name: found, f"{name}_s": time.process_time() - began}
+    if row.get("alone_key") != setting.alone.key:
+        torch.manual_seed(0)
+        module, began = space.build(architecture), time.process_time()
+        alone = setting.alone.train(module, data, encoding, seed=0).accuracy_fp32
+        row |= {"alone_key": setting.alone.key, "alone": alone, "alone_s": time.process_time() - began}
 
 
 def read(path: Path) -> list[ROW]:
@@ -177,25 +222,24 @@ def table(name: str, setting: Setting) -> list[str]:
         return []
     # A training that was cut and gone on with has its time in parts, of which only the last was noted.
     supernet_s = next(float(row["supernet_s"]) for row in rows if "supernet_s" in row)
-    numbers = ("macs", "params", "shared", "shared_s", "alone", "alone_s")
-    column = {name: np.array([float(row[name]) for row in found]) for name in numbers}
+    scores, alone = list(setting.scores()), column(found, "alone")
+    costs = {one: f"{supernet_s:.0f} training + {column(found, f'{one}_s').sum():.0f} scoring" for one in scores}
     lines = [
         f"{setting.title}; {len(found)} architectures.",
         "",
         "| score | Spearman rho | Kendall tau | mean accuracy | processor seconds, all |",
         "|---|---|---|---|---|",
     ]
-    costs = {
-        "shared": f"{supernet_s:.0f} training + {column['shared_s'].sum():.0f} scoring",
-        "macs": "0",
-        "params": "0",
-    }
-    for score, cost in costs.items():
-        rho, tau = (rank(column[score], column["alone"]).statistic for rank in (spearmanr, kendalltau))
-        mean = f"{column[score].mean():.3f}" if score == "shared" else ""
-        lines.append(f"| {score} | {rho:.3f} | {tau:.3f} | {mean} | {cost} |")
-    lines.append(f"| alone | | | {column['alone'].mean():.3f} | {column['alone_s'].sum():.0f} |")
+    for score in (*scores, "macs", "params"):
+        rho, tau = (rank(column(found, score), alone).statistic for rank in (spearmanr, kendalltau))
+        mean = f"{column(found, score).mean():.3f}" if score in scores else ""
+        lines.append(f"| {score} | {rho:.3f} | {tau:.3f} | {mean} | {costs.get(score, 0)} |")
+    lines.append(f"| alone | | | {alone.mean():.3f} | {column(found, 'alone_s').sum():.0f} |")
     return [*lines, ""]
+
+
+def column(rows: list[ROW], name: str) -> NDArray[np.float64]:
+    return np.array([float(row[name]) for row in rows])
 
 
 def main(names: list[str]) -> None:
