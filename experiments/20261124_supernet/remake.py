@@ -84,6 +84,10 @@ def cifar10() -> Dataset:
     return Cifar10(str(DATA / "cifar10"), (16,), 5000, 2000, 64).load()
 
 
+def more_cifar10() -> Dataset:
+    return Cifar10(str(DATA / "cifar10"), (16,), 20000, 5000, 64).load()
+
+
 def same(passes: int, batch_size: int, learning_rate: float) -> tuple[Supernet, ShortTraining]:
     """Return both trainings by one recipe: a network alone has as many epochs as the supernet has passes."""
     recipe = {"batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": 0.01, "label_smoothing": 0.1}
@@ -163,6 +167,13 @@ SETTINGS = {
     "convnet_cifar10_60": cifar10_setting(60, alone_of="convnet_cifar10_longer"),
     "convnet_cifar10_150": cifar10_setting(150, alone_of="convnet_cifar10_longer"),
     "convnet_cifar10_others": cifar10_setting(150, seed=1),
+    "convnet_cifar10_more": Setting(
+        "convnet, CIFAR-10, 20,000 pictures at 16x16; 15 passes, alone 15 epochs by the same recipe",
+        more_cifar10,
+        lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
+        *same(15, 32, 8e-3),
+        epochs=1,
+    ),
 }
 
 

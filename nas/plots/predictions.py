@@ -110,16 +110,20 @@ def _write_html(found: Agreement, path: Path, study: str) -> None:
             text=[_hover(pair) for pair in pairs],
             hovertemplate="%{text}<extra></extra>",
         )
-    small = "<br>".join(html.escape(line) for line in _wrapped(found))
+    lines = _wrapped(found)
+    small = "<br>".join(html.escape(line) for line in lines)
     title = f"<b>{html.escape(study)}</b>: measured against predicted<br><span style='font-size:12px'>{small}</span>"
-    kind = "log" if found.pairs and spans_decade(_line(found)) else "linear"
+    scale: dict[str, object] = {"type": "linear"}
+    if found.pairs and spans_decade(_line(found)):
+        ticks = log_ticks(_line(found))
+        scale = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     figure.update_layout(
         template="plotly_white",
         font={"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 14, "color": palette.INK},
-        title={"text": title, "x": 0.01, "xanchor": "left"},
-        xaxis={"title": {"text": _AXES[0]}, "type": kind},
-        yaxis={"title": {"text": _AXES[1]}, "type": kind},
-        margin={"l": 80, "r": 30, "t": 110, "b": 70},
+        title={"text": title, "x": 0.01, "xanchor": "left", "y": 1.0, "yanchor": "top", "pad": {"t": 28}},
+        xaxis={"title": {"text": _AXES[0]}, **scale},
+        yaxis={"title": {"text": _AXES[1]}, **scale},
+        margin={"l": 80, "r": 30, "t": 70 + 26 * len(lines), "b": 70},
     )
     write_page(figure, path, f"{study}: predictions")
 
