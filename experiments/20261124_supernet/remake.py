@@ -53,6 +53,7 @@ class Setting:
         seed: of the draw of architectures.
         alone_of: the setting with the same architectures whose trainings alone are taken.
         epochs: over which networks cut out are trained on for another score; 0 for none.
+        brief: a short training alone for another score, from other first weights than ``alone`` has.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Setting:
     seed: int = 0
     alone_of: str | None = None
     epochs: int = 0
+    brief: ShortTraining | None = None
 
     def architectures(self, space: SearchSpace) -> list[Architecture]:
         """Draw them."""
@@ -111,6 +113,7 @@ def cifar10_setting(passes: int, seed: int = 0, alone_of: str | None = None) -> 
         seed=seed,
         alone_of=alone_of,
         epochs=1,
+        brief=same(2, 32, 8e-3)[1],
     )
 
 
@@ -173,6 +176,7 @@ SETTINGS = {
         lambda data: ConvNet(data.task, (16,), stem_widths=(4, 8), **CONVNET),
         *same(15, 32, 8e-3),
         epochs=1,
+        brief=same(2, 32, 8e-3)[1],
     ),
 }
 
@@ -202,8 +206,9 @@ def run(name: str, setting: Setting) -> None:
 def take_alone(rows: list[ROW], others: list[ROW]) -> None:
     """Add rows with the trainings alone of another setting where they are not among the rows."""
     known = {row.get("id") for row in rows}
-    told = ("id", "macs", "params", "alone_key", "alone", "alone_s")
-    rows += [{name: row[name] for name in told} for row in others if "id" in row and row["id"] not in known]
+    told = {"id", "macs", "params"} | {f"{name}{end}" for name in ("alone", "brief") for end in ("", "_key", "_s")}
+    new = [row for row in others if "id" in row and row["id"] not in known]
+    rows += [{name: value for name, value in row.items() if name in told} for row in new]
 
 
 def fill(row: ROW, setting: Setting, space: SearchSpace, architecture: Architecture, data: Dataset) -> None:
@@ -215,11 +220,12 @@ def fill(row: ROW, setting: Setting, space: SearchSpace, architecture: Architect
             module, began = space.build(architecture), time.process_time()
             found = supernet.adopt(module, space, architecture, data, encoding, seed=0).accuracy_fp32
             row |= {f"{name}_key": supernet.key, name: found, f"{name}_s": time.process_time() - began}
-    if row.get("alone_key") != setting.alone.key:
-        torch.manual_seed(0)
-        module, began = space.build(architecture), time.process_time()
-        alone = setting.alone.train(module, data, encoding, seed=0).accuracy_fp32
-        row |= {"alone_key": setting.alone.key, "alone": alone, "alone_s": time.process_time() - began}
+    for name, training, seed in (("brief", setting.brief, 1), ("alone", setting.alone, 0)):
+        if training is not None and row.get(f"{name}_key") != training.key:
+            torch.manual_seed(seed)
+            module, began = space.build(architecture), time.process_time()
+            found = training.train(module, data, encoding, seed=seed).accuracy_fp32
+            row |= {f"{name}_key": training.key, name: found, f"{name}_s": time.process_time() - began}
 
 
 def read(path: Path) -> list[ROW]:
@@ -235,6 +241,9 @@ def table(name: str, setting: Setting) -> list[str]:
     supernet_s = next(float(row["supernet_s"]) for row in rows if "supernet_s" in row)
     scores, alone = list(setting.scores()), column(found, "alone")
     costs = {one: f"{supernet_s:.0f} training + {column(found, f'{one}_s').sum():.0f} scoring" for one in scores}
+    if setting.brief is not None:
+        scores.append("brief")
+        costs["brief"] = f"{column(found, 'brief_s').sum():.0f}"
     lines = [
         f"{setting.title}; {len(found)} architectures.",
         "",
