@@ -21,6 +21,7 @@ from nas.plots.points import (
     facts,
     headline,
     is_share,
+    log_axis,
     log_ticks,
     metric_name,
     number,
@@ -265,9 +266,8 @@ def _axis(axis: Objective | None, values: Sequence[float], points: Sequence[Poin
     if is_share(axis):
         span = float(np.ptp(values)) if len(values) else 1.0
         layout["tickformat"] = ".0%" if span > 0.08 else ".1%"
-    elif spans_decade(values):
-        ticks = log_ticks(values)
-        layout |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    else:
+        layout |= log_axis(values)
     return layout
 
 

@@ -85,7 +85,7 @@ def _draw_points(figure: Figure, axes: Axes, view: ParetoView) -> None:
         if bar.solids is not None:
             bar.solids.set_alpha(1.0)
         if isinstance(norm, LogNorm):
-            _log_scale(bar.ax.yaxis, [point.value(view.colour) for point in view.points])
+            log_ticks_at(bar.ax.yaxis, [point.value(view.colour) for point in view.points])
 
 
 def _norm(view: ParetoView) -> Normalize:
@@ -150,10 +150,16 @@ def _draw_axes(axes: Axes, view: ParetoView) -> None:
             )
         elif spans_decade(values):
             scale("log")
-            _log_scale(side, values)
+            log_ticks_at(side, values)
 
 
-def _log_scale(side: Any, values: Sequence[float]) -> None:
+def log_ticks_at(side: Any, values: Sequence[float]) -> None:
+    """Give a logarithmic axis ticks at 1, 2 and 5 times the powers of ten, with their whole values.
+
+    Args:
+        side: matplotlib's x or y axis, or a colour bar's.
+        values: positive, what the axis covers.
+    """
     side.set_major_locator(FixedLocator(log_ticks(values)))
     side.set_minor_locator(NullLocator())
     side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

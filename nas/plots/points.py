@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -243,6 +244,14 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     steps = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in (1, 2, 5)]
     return [step for step in steps if 0.4 * min(values) <= step <= 2.5 * max(values)]
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Return Plotly's settings of a logarithmic axis where values spread over more than a factor of ten, else none."""
+    if not spans_decade(values):
+        return {}
+    ticks = log_ticks(values)
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def headline(view: ParetoView, snapshot: SearchSnapshot) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from nas.agreement import Agreement, Pair
 from nas.doubt import Z_90
 from nas.plots import palette
-from nas.plots.points import log_ticks, spans_decade
+from nas.plots.points import log_axis, spans_decade
 
 _BAND = 0.10
 _EMPTY = "nothing was predicted and then measured yet"
@@ -49,12 +49,13 @@ def _line(found: Agreement) -> list[float]:
 
 def _write_png(found: Agreement, path: Path, study: str) -> None:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    from nas.plots.picture import log_ticks_at
 
     figure = Figure(figsize=(9, 8), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     figure.suptitle(f"{study}: measured against predicted", x=0.01, ha="left", fontweight="bold", color=palette.INK)
-    axes.set_title("\n".join(_wrapped(found)), loc="left", fontsize=9.5, color=palette.INK)
+    axes.set_title("\n".join(_wrapped(found)), loc="left", fontsize=9.5, pad=12, color=palette.INK)
     axes.set_xlabel(_AXES[0])
     axes.set_ylabel(_AXES[1])
     axes.spines[["top", "right"]].set_visible(False)
@@ -78,12 +79,9 @@ def _write_png(found: Agreement, path: Path, study: str) -> None:
             label=label,
         )
     if spans_decade(ends):
-        ticks = log_ticks(ends)
         for scale, side in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
             scale("log")
-            side.set_major_locator(FixedLocator(ticks))
-            side.set_minor_locator(NullLocator())
-            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            log_ticks_at(side, ends)
     axes.legend(loc="lower right", frameon=True)
     figure.savefig(path)
 
@@ -113,10 +111,7 @@ def _write_html(found: Agreement, path: Path, study: str) -> None:
     lines = _wrapped(found)
     small = "<br>".join(html.escape(line) for line in lines)
     title = f"<b>{html.escape(study)}</b>: measured against predicted<br><span style='font-size:12px'>{small}</span>"
-    scale: dict[str, object] = {"type": "linear"}
-    if found.pairs and spans_decade(_line(found)):
-        ticks = log_ticks(_line(found))
-        scale = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    scale = log_axis(_line(found)) if found.pairs else {}
     figure.update_layout(
         template="plotly_white",
         font={"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 14, "color": palette.INK},
